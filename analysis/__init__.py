@@ -1,0 +1,1 @@
+"""MLflow stores to tidy frames, frames to tables. Knows nothing of torch or Ray."""

@@ -1,0 +1,33 @@
+"""What can be wrong when a study is read from its store.
+
+AnalysisError(ValueError)
+    StoreError: the store, the study in it or one of its records is absent or unreadable (exit code 2).
+    MixedProtocols: results obtained under different protocols would stand in one table (exit code 3).
+"""
+
+from __future__ import annotations
+
+
+class AnalysisError(ValueError):
+    """Base of this package's errors; the message is one line meant for the user."""
+
+
+class StoreError(AnalysisError):
+    """The store, the study in it or one of its records is absent or unreadable."""
+
+
+class MixedProtocols(AnalysisError):  # noqa: N818  (named by what was found)
+    """Results obtained under different protocols would stand in one table.
+
+    Attributes:
+        field: dotted name of the first protocol field that differs.
+        values: the differing values as text, in order of appearance.
+    """
+
+    def __init__(self, field: str, values: tuple[str, ...], detail: str) -> None:
+        super().__init__(
+            f"protocols differ in {field}: {detail}; results of different protocols are not comparable "
+            f"(--allow {field} prints them with a footnote)"
+        )
+        self.field = field
+        self.values = values

@@ -1,0 +1,656 @@
+"""The training configuration: frozen dataclasses, and the one reader that builds them from plain data.
+
+Standard library only, so that a study can be checked without importing torch. Every field is
+declared once by `option(...)`, which carries its default, its choices or bounds, its help text and
+whether it is *semantic* (changes the result of a training, part of a trial's fingerprint) or
+*operational* (where and how fast it runs). The JSON Schema, the fingerprint and the documentation are
+all read off these declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ConfigProblem:
+    """One thing wrong with a configuration: the dotted path it is at, and what is wrong there."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. `problems` lists every fault found, not only the first."""
+
+    def __init__(self, problems: Sequence[ConfigProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    choices: Sequence[Any] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    exclusive_minimum: float | None = None,
+    operational: bool = False,
+) -> Any:
+    """Declare a configuration field.
+
+    Args:
+        default: value when the field is absent; a callable makes a fresh nested dataclass.
+        help: one line for people and for the JSON Schema.
+        choices: the allowed values (of each element, for a tuple field).
+        minimum: smallest allowed number (of each element, for a tuple field).
+        maximum: largest allowed number, likewise.
+        exclusive_minimum: numbers must be greater than this.
+        operational: True when the field does not change what a training computes.
+    """
+    metadata = {
+        "help": help,
+        "choices": tuple(choices) if choices is not None else None,
+        "minimum": minimum,
+        "maximum": maximum,
+        "exclusive_minimum": exclusive_minimum,
+        "operational": operational,
+    }
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    if default is dataclasses.MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+BACKBONES = ("hrnet_w32", "hrnet_w48", "hrnet_w16", "hrnet_w8", "resnet18", "resnet50", "resnet101", "resnet152")
+KEYPOINT_SETS = ("coco17", "mpii16", "crowdpose14", "lsp14")
+SCORES = ("pckh@0.5", "pckh@0.1", "pck@0.2", "ap", "ap50", "ap75", "ar")
+TAU_AT_THETA_ONE = 1.0 + 20.0 / (1.0 + math.exp(-1.0))
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One annotation file in COCO keypoint layout and the folder of its images, relative to the data root."""
+
+    annotations: str = option(help="annotation file, relative to data.root")
+    images: str = option(help="image folder, relative to data.root")
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """The drawn data set (used when data.kind is `synthetic`)."""
+
+    seed: int = option(0, help="seed of the drawing", minimum=0)
+    train_images: int = option(1200, help="images of the training split", minimum=1)
+    val_images: int = option(400, help="images of the validation split", minimum=1)
+    image_size: int = option(192, help="side of each square image, pixels", minimum=64, maximum=1024)
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random views of a training instance, in the order half body, scale, rotation, flip (method 6.3)."""
+
+    half_body_probability: float = option(0.0, help="probability of a half-body box", minimum=0, maximum=1)
+    scale_factor: float = option(0.25, help="spread of the box scale", minimum=0, maximum=0.9)
+    rotation_degrees: float = option(30.0, help="spread of the rotation, degrees", minimum=0, maximum=90)
+    rotation_probability: float = option(0.6, help="probability of a rotation", minimum=0, maximum=1)
+    flip_probability: float = option(0.5, help="probability of a horizontal flip", minimum=0, maximum=1)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which people are trained and tested on."""
+
+    kind: str = option("synthetic", help="synthetic set, or files in COCO keypoint layout", choices=("synthetic", "coco_layout"))
+    root: str = option(
+        "", help="data folder; empty: the environment variable CDKD_DATA_ROOT (coco_layout) or the cache (synthetic)", operational=True
+    )
+    keypoint_set: str = option("mpii16", help="keypoint convention of the annotation files", choices=KEYPOINT_SETS)
+    train: tuple[SourceConfig, ...] = option((), help="training files (coco_layout)")
+    val: tuple[SourceConfig, ...] = option((), help="validation files; none: data.holdout of the training images")
+    test: tuple[SourceConfig, ...] = option((), help="test files, evaluated once at the end of a training; may be none")
+    holdout: float = option(0.1, help="part of the training images held out for validation when data.val is empty", minimum=0, maximum=0.9)
+    box_padding: float = option(1.25, help="factor on the square box around a person", exclusive_minimum=0)
+    on_bad_record: str = option("stop", help="what a broken image or record does", choices=("stop", "skip"))
+    synthetic: SyntheticConfig = option(SyntheticConfig, help="the drawn set")
+    augmentation: AugmentationConfig = option(AugmentationConfig, help="random views of training instances")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One pose network: a backbone and a SimCC head on a square input."""
+
+    backbone: str = option("hrnet_w32", help="backbone architecture", choices=BACKBONES)
+    input_size: int = option(64, help="side of the square input, pixels (a multiple of 32)", minimum=32)
+    pretrained: str = option("", help="backbone weights to start from (a state-dict file); empty: random")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The frozen teacher: given as a checkpoint file, or trained once by plain SimCC and shared."""
+
+    backbone: str = option("hrnet_w32", help="backbone architecture", choices=BACKBONES)
+    input_size: int = option(256, help="side of the teacher's square input, pixels (a multiple of 32)", minimum=32)
+    split_ratio: float = option(0.0, help="SimCC bins per pixel of the teacher; 0: the student's", minimum=0)
+    checkpoint: str = option("", help="file of trained weights; empty: train one")
+    pretrained: str = option("", help="backbone weights to start the teacher's training from; empty: random")
+    epochs: int = option(210, help="epochs of the teacher's training", minimum=1)
+    batch_size: int = option(32, help="instances per step of the teacher's training", minimum=2)
+    learning_rate: float = option(1e-3, help="Adam's step size in the teacher's training", exclusive_minimum=0)
+    seed: int = option(0, help="seed of the teacher's training, shared by all students", minimum=0)
+
+
+@dataclass(frozen=True)
+class SimCCConfig:
+    """The SimCC codec and its classification loss (method section 1)."""
+
+    split_ratio: float = option(3.0, help="bins per input pixel (k)", exclusive_minimum=0)
+    label_smoothing: float = option(0.1, help="probability mass spread over the other bins", minimum=0, maximum=0.99)
+    loss: str = option(
+        "mean_visible", help="reduction of the per-keypoint divergence", choices=("mean_visible", "nmt", "nmtnorm")
+    )
+    task_scale: float = option(1.0, help="factor on the task loss (the released code: 1000)", exclusive_minimum=0)
+    flip_shift: str = option("exact", help="bin shift of the flipped prediction", choices=("exact", "official", "none"))
+    score: str = option("max", help="keypoint score from the two axis maxima", choices=("max", "min", "mean"))
+
+
+@dataclass(frozen=True)
+class SapeConfig:
+    """Scale-adaptive projector ensemble: feature alignment (paper Eq. 1-5, method section 3)."""
+
+    enabled: bool = option(True, help="use feature alignment")
+    feature: str = option("final_layer", help="the aligned feature", choices=("final_layer", "stage4"))
+    projector: str = option("spatial", help="form of a projector's linear map", choices=("spatial", "full", "separable"))
+    projectors: int = option(3, help="number of projectors (K)", minimum=1, maximum=32)
+    sau: bool = option(True, help="weigh the projectors by the scale-adaptive unit; false: plain mean")
+    kernels: tuple[int, ...] = option((3, 5, 7, 7), help="kernel sizes of the unit's convolutions (odd)", minimum=1, maximum=31)
+    fuse: str = option("sum", help="fusion of the unit's branches", choices=("sum", "concat"))
+    fuse_order: str = option(
+        "sum_gap_fc", help="order of fusion, pooling and the linear map", choices=("sum_gap_fc", "fc_gap_sum")
+    )
+    add_mean_branch: bool = option(False, help="append the projectors' mean as one more branch (released code)")
+    hidden: int = option(32, help="width of the unit's hidden layer", minimum=1)
+    hidden_relu: bool = option(False, help="ReLU after the unit's hidden layer")
+    extra_fc: str = option("none", help="one more linear layer in the unit (Fig. 6)", choices=("none", "post_gap", "pre_softmax"))
+    detach_student: bool = option(False, help="cut the gradient to the student (released code)")
+    trainable: bool = option(True, help="train projectors and unit; false: frozen at initialisation (released code)")
+    cosine: str = option("sample", help="vectors compared by the cosine", choices=("sample", "channel"))
+    eps: float = option(1e-8, help="smallest norm in the cosine", exclusive_minimum=0)
+
+
+@dataclass(frozen=True)
+class CcaConfig:
+    """Cross-class alignment: logit alignment (paper Eq. 6-7, method section 4)."""
+
+    enabled: bool = option(True, help="use logit alignment")
+    merge: str = option(
+        "floor", help="how teacher bins are merged into student bins", choices=("floor", "centred", "split", "matrix")
+    )
+    class_reduction: str = option("sum", help="reduction of the divergence over bins", choices=("sum", "mean"))
+    batch_reduction: str = option("mean", help="reduction over instances, keypoints and axes", choices=("mean", "sum"))
+    mask_invisible: bool = option(False, help="leave out keypoints without a label")
+    tau_grad_teacher: bool = option(True, help="let the temperature's gradient pass through the teacher's softmax")
+
+
+@dataclass(frozen=True)
+class EthtConfig:
+    """Easy-to-hard training: adversarially learned temperature and loss weights (paper Eq. 9-12, method section 5)."""
+
+    learn: tuple[str, ...] = option(("tau",), help="what is learned", choices=("tau", "alpha", "beta"))
+    init_tau: float = option(TAU_AT_THETA_ONE, help="temperature at the start (constant when not learned)", exclusive_minimum=0)
+    tau_min: float = option(1.0, help="lower bound of the temperature", exclusive_minimum=0)
+    tau_range: float = option(20.0, help="width of the temperature's range", exclusive_minimum=0)
+    schedule: str = option("cosine", help="growth of the reversal strength xi", choices=("cosine", "linear", "constant", "official"))
+    length: int = option(0, help="epochs over which xi grows; 0: all epochs", minimum=0)
+    optimizer: str = option("sgd", help="optimizer of the learned scalars", choices=("sgd", "adam"))
+    learning_rate: float = option(1e-3, help="step size for the learned scalars", exclusive_minimum=0)
+    trainable: bool = option(True, help="false: the scalars are in no optimizer (released code)")
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """The distillation losses and their weights; L = L_task + alpha * L_feature + beta * tau^2 * L_logit (paper Eq. 8)."""
+
+    alpha: float = option(1.0, help="weight of the feature loss", minimum=0)
+    beta: float = option(1.0, help="weight of the logit loss", minimum=0)
+    legacy_factor: float = option(1.0, help="constant factor on both distillation losses (released code: 0.4)", exclusive_minimum=0)
+    sape: SapeConfig = option(SapeConfig, help="feature alignment")
+    cca: CcaConfig = option(CcaConfig, help="logit alignment")
+    etht: EthtConfig = option(EthtConfig, help="easy-to-hard curriculum")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimizer, schedule and budget (method 6.2)."""
+
+    epochs: int = option(210, help="passes over the training set", minimum=1)
+    batch_size: int = option(32, help="instances per step, over all workers", minimum=2)
+    learning_rate: float = option(1e-3, help="Adam's step size", exclusive_minimum=0)
+    weight_decay: float = option(0.0, help="Adam's weight decay", minimum=0)
+    milestones: tuple[float, ...] = option(
+        (170 / 210, 200 / 210),
+        help="when the step size is multiplied by train.gamma: below 1 a part of train.epochs, else an epoch",
+        exclusive_minimum=0,
+    )
+    gamma: float = option(0.1, help="factor on the step size at each milestone", exclusive_minimum=0, maximum=1)
+    precision: str = option("fp32", help="arithmetic of the forward pass", choices=("fp32", "bf16"))
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How predictions are made and scored."""
+
+    flip_test: bool = option(True, help="average with the mirrored image's prediction")
+    select: str = option("pckh@0.5", help="the validation score that names the best epoch", choices=SCORES)
+    batch_size: int = option(64, help="instances per forward pass", minimum=1, operational=True)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how fast: nothing here changes a result."""
+
+    device: str = option("auto", help="torch device; auto: CUDA where present", operational=True)
+    threads: int = option(0, help="CPU threads of a worker; 0: leave to the launcher", minimum=0, operational=True)
+    loader_workers: int = option(0, help="processes that load images", minimum=0, operational=True)
+    cache_images: bool = option(True, help="keep decoded images in memory", operational=True)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that determines one training (and, in `runtime`, where it runs)."""
+
+    preset: str = option("paper", help="the method variant whose values the rest starts from", choices=("paper", "official", "fixed"), operational=True)
+    seed: int = option(0, help="seed of every random stream of the student's training", minimum=0)
+    data: DataConfig = option(DataConfig, help="data set")
+    student: ModelConfig = option(ModelConfig, help="the low-resolution network")
+    teacher: TeacherConfig = option(TeacherConfig, help="the high-resolution network")
+    simcc: SimCCConfig = option(SimCCConfig, help="codec and task loss")
+    distill: DistillConfig = option(DistillConfig, help="distillation")
+    train: TrainConfig = option(TrainConfig, help="optimizer and budget")
+    evaluation: EvaluationConfig = option(EvaluationConfig, help="prediction and scores")
+    runtime: RuntimeConfig = option(RuntimeConfig, help="where it runs")
+
+    def __post_init__(self) -> None:
+        problems = list(_cross_field_problems(self))
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """True when some distillation loss is switched on."""
+        return self.distill.sape.enabled or self.distill.cca.enabled
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The scalars ETHT really learns: those of `distill.etht.learn` whose loss is switched on."""
+        user = {"tau": self.distill.cca.enabled, "alpha": self.distill.sape.enabled, "beta": self.distill.cca.enabled}
+        return tuple(name for name in ("tau", "alpha", "beta") if name in self.distill.etht.learn and user[name])
+
+    @property
+    def uses_sau(self) -> bool:
+        """True when the scale-adaptive unit has projectors to choose from (one alone, or with its own mean, weighs 1)."""
+        sape = self.distill.sape
+        return sape.enabled and sape.sau and sape.projectors > 1
+
+    @property
+    def teacher_split_ratio(self) -> float:
+        """Bins per pixel of the teacher's SimCC head."""
+        return self.teacher.split_ratio or self.simcc.split_ratio
+
+    def for_teacher(self) -> TrainingConfig:
+        """The configuration that trains this student's teacher: plain SimCC at the teacher's resolution."""
+        return dataclasses.replace(
+            self,
+            seed=self.teacher.seed,
+            student=ModelConfig(self.teacher.backbone, self.teacher.input_size, self.teacher.pretrained),
+            teacher=TeacherConfig(),
+            simcc=dataclasses.replace(self.simcc, split_ratio=self.teacher_split_ratio),
+            distill=DistillConfig(
+                sape=SapeConfig(enabled=False), cca=CcaConfig(enabled=False), etht=EthtConfig(learn=())
+            ),
+            train=dataclasses.replace(
+                self.train,
+                epochs=self.teacher.epochs,
+                batch_size=self.teacher.batch_size,
+                learning_rate=self.teacher.learning_rate,
+            ),
+        )
+
+
+def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
+    """Rules between fields that no single field can state."""
+    for path, size in (("student.input_size", config.student.input_size), ("teacher.input_size", config.teacher.input_size)):
+        if size % 32:
+            yield ConfigProblem(path, f"must be a multiple of 32, got {size}")
+    if any(kernel % 2 == 0 for kernel in config.distill.sape.kernels):
+        yield ConfigProblem("distill.sape.kernels", f"kernel sizes must be odd, got {list(config.distill.sape.kernels)}")
+    if config.distill.sape.sau and not config.distill.sape.kernels:
+        yield ConfigProblem("distill.sape.kernels", "must name at least one kernel while distill.sape.sau is true")
+    etht = config.distill.etht
+    if not etht.tau_min < etht.init_tau < etht.tau_min + etht.tau_range:
+        yield ConfigProblem(
+            "distill.etht.init_tau", f"must lie between tau_min={etht.tau_min} and tau_min+tau_range={etht.tau_min + etht.tau_range}, got {etht.init_tau}"
+        )
+    if config.needs_teacher and config.distill.cca.enabled and config.distill.cca.merge != "matrix":
+        teacher_bins = config.teacher.input_size * config.teacher_split_ratio
+        student_bins = config.student.input_size * config.simcc.split_ratio
+        are_sizes_valid = config.student.input_size % 32 == 0 and config.teacher.input_size % 32 == 0
+        if are_sizes_valid and teacher_bins % student_bins:
+            yield ConfigProblem(
+                "distill.cca.merge", f"{teacher_bins:g} teacher bins do not divide into {student_bins:g} student bins; use merge: matrix"
+            )
+    if config.data.kind == "coco_layout" and not config.data.train:
+        yield ConfigProblem("data.train", "must name at least one annotation file when data.kind is coco_layout")
+
+
+# ------------------------------------------------------------------------------------------ presets
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {
+        "simcc.task_scale": 1.0,
+        "simcc.flip_shift": "exact",
+        "distill.legacy_factor": 1.0,
+        "distill.sape.kernels": [3, 5, 7, 7],
+        "distill.sape.projector": "spatial",
+        "distill.sape.add_mean_branch": False,
+        "distill.sape.detach_student": False,
+        "distill.sape.trainable": True,
+        "distill.cca.merge": "floor",
+        "distill.cca.class_reduction": "sum",
+        "distill.cca.batch_reduction": "mean",
+        "distill.cca.mask_invisible": False,
+        "distill.cca.tau_grad_teacher": True,
+        "distill.etht.schedule": "cosine",
+        "distill.etht.trainable": True,
+    },
+    "official": {
+        "simcc.task_scale": 1000.0,
+        "simcc.flip_shift": "official",
+        "distill.legacy_factor": 0.4,
+        "distill.sape.kernels": [3, 5, 7],
+        "distill.sape.projector": "full",
+        "distill.sape.add_mean_branch": True,
+        "distill.sape.detach_student": True,
+        "distill.sape.trainable": False,
+        "distill.cca.merge": "floor",
+        "distill.cca.class_reduction": "mean",
+        "distill.cca.batch_reduction": "sum",
+        "distill.cca.mask_invisible": False,
+        "distill.cca.tau_grad_teacher": False,
+        "distill.etht.schedule": "official",
+        "distill.etht.trainable": False,
+    },
+}
+PRESETS = {**PRESETS, "fixed": {**PRESETS["paper"], "distill.cca.merge": "centred", "distill.cca.mask_invisible": True}}
+"""What each variant of the method sets (method sections 0 and 12). All set the same keys, so one replaces another entirely."""
+
+
+# ------------------------------------------------------------------------- plain data to dataclasses
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`' (did you mean X?)'` for the closest known word, or an empty string when none is close."""
+    close = difflib.get_close_matches(str(word), [str(item) for item in known], n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def field_at(path: str) -> dataclasses.Field[Any]:
+    """The declaration behind a dotted path of TrainingConfig.
+
+    Raises:
+        ConfigError: the path names no field; the message holds the nearest valid path.
+    """
+    known = declared_fields(TrainingConfig)
+    if path not in known:
+        raise ConfigError([ConfigProblem(path, f"no such configuration key{nearest(path, list(known))}")])
+    return known[path]
+
+
+def problems_at(path: str, value: Any) -> list[ConfigProblem]:
+    """What is wrong with one value at a dotted path, by itself (rules between fields are not looked at)."""
+    try:
+        item = field_at(path)
+    except ConfigError as error:
+        return list(error.problems)
+    problems: list[ConfigProblem] = []
+    _read_value(annotation_at(path), item, value, path, problems)
+    return problems
+
+
+def annotation_at(path: str) -> Any:
+    """The type declared at a dotted path of TrainingConfig (the path must exist, see `field_at`)."""
+    annotation: Any = TrainingConfig
+    for name in path.split("."):
+        annotation = type_hints(annotation)[name]
+    return annotation
+
+
+@functools.cache
+def declared_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """Every field of a configuration class and its nested classes by dotted path, sections included."""
+    found: dict[str, dataclasses.Field[Any]] = {}
+    for item in fields(cls):
+        found[item.name] = item
+        annotation = type_hints(cls)[item.name]
+        if is_dataclass(annotation):
+            found.update({f"{item.name}.{path}": nested for path, nested in declared_fields(annotation).items()})  # type: ignore[arg-type]
+    return found
+
+
+@functools.cache
+def type_hints(cls: type) -> dict[str, Any]:
+    """The resolved annotations of a dataclass."""
+    return typing.get_type_hints(cls)
+
+
+def resolve(*layers: Mapping[str, Any]) -> TrainingConfig:
+    """Build a configuration from layers of plain data, later layers over earlier ones.
+
+    Each layer is a nested mapping, a mapping by dotted path, or a mixture. A layer's `preset` is
+    expanded below the layer's own keys and above all earlier layers.
+
+    Raises:
+        ConfigError: with every unknown key, wrong type and broken rule.
+    """
+    merged: dict[str, Any] = flatten_keys({"preset": "paper", **PRESETS["paper"]})
+    problems: list[ConfigProblem] = []
+    for layer in layers:
+        flat = flatten_keys(layer)
+        preset = flat.get("preset")
+        if isinstance(preset, str) and preset in PRESETS:
+            merged.update(PRESETS[preset])
+        merged.update(flat)
+    nested: dict[str, Any] = {}
+    for path, value in merged.items():
+        section = nested
+        *parents, leaf = path.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                problems.append(ConfigProblem(path, f"{parent!r} is a value, not a section"))
+                break
+        else:
+            section[leaf] = value
+    if problems:
+        raise ConfigError(problems)
+    return from_mapping(TrainingConfig, nested)
+
+
+def flatten_keys(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping by dotted path; lists and scalars are leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten_keys(value, path + "."))
+        else:
+            flat[path] = value
+    return flat
+
+
+def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
+    """Build a configuration dataclass from plain data, strictly.
+
+    Raises:
+        ConfigError: with every unknown key, missing key, wrong type and value out of range.
+    """
+    problems: list[ConfigProblem] = []
+    value = _read_section(cls, mapping, path, problems)
+    if problems:
+        raise ConfigError(problems)
+    return typing.cast(T, value)
+
+
+def _read_section(cls: type, mapping: Any, path: str, problems: list[ConfigProblem]) -> Any:
+    if not isinstance(mapping, Mapping):
+        problems.append(ConfigProblem(path, f"must be a section of keys, got {describe(mapping)}"))
+        return None
+    declared = {item.name: item for item in fields(cls)}
+    hints = type_hints(cls)
+    prefix = f"{path}." if path else ""
+    before = len(problems)
+    values: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if key not in declared:
+            problems.append(ConfigProblem(f"{prefix}{key}", f"unknown key{nearest(str(key), list(declared))}"))
+            continue
+        values[key] = _read_value(hints[key], declared[key], value, f"{prefix}{key}", problems)
+    for name, item in declared.items():
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and name not in values and name not in mapping:
+            problems.append(ConfigProblem(f"{prefix}{name}", f"is missing ({item.metadata['help']})"))
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _read_value(annotation: Any, item: dataclasses.Field[Any], value: Any, path: str, problems: list[ConfigProblem]) -> Any:
+    if is_dataclass(annotation):
+        return _read_section(typing.cast(type, annotation), value, path, problems)
+    if typing.get_origin(annotation) is tuple:
+        element = typing.get_args(annotation)[0]
+        if not isinstance(value, (list, tuple)):
+            problems.append(ConfigProblem(path, f"must be a list, got {describe(value)}"))
+            return ()
+        return tuple(_read_value(element, item, part, f"{path}[{index}]", problems) for index, part in enumerate(value))
+    try:
+        return check_scalar(annotation, item.metadata, value)
+    except ValueError as error:
+        problems.append(ConfigProblem(path, str(error)))
+        return value
+
+
+def check_scalar(annotation: Any, rules: Mapping[str, Any] | types.MappingProxyType[Any, Any], value: Any) -> Any:
+    """Check one number, string or boolean against its declared type and rules, and return it in that type.
+
+    Raises:
+        ValueError: with the rule and the value received.
+    """
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    if not isinstance(value, annotation) or (annotation is not bool and isinstance(value, bool)):
+        hint = ""
+        if annotation is float and isinstance(value, str) and _is_number(value):
+            hint = f" (YAML reads {value} as a text; write {float(value)!r})"
+        raise ValueError(f"must be {names[annotation]}, got {describe(value)}{hint}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be a finite number, got {value}")
+    choices = rules.get("choices")
+    if choices is not None and value not in choices:
+        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r}{nearest(str(value), [str(c) for c in choices])}")
+    if rules.get("minimum") is not None and value < rules["minimum"]:
+        raise ValueError(f"must be at least {rules['minimum']:g}, got {value!r}")
+    if rules.get("exclusive_minimum") is not None and value <= rules["exclusive_minimum"]:
+        raise ValueError(f"must be greater than {rules['exclusive_minimum']:g}, got {value!r}")
+    if rules.get("maximum") is not None and value > rules["maximum"]:
+        raise ValueError(f"must be at most {rules['maximum']:g}, got {value!r}")
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def describe(value: Any) -> str:
+    """A value as a person would name it in an error message, at most about 60 characters long."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a section of keys"
+    text = json.dumps(value) if isinstance(value, (bool, int, float, str)) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """A configuration as nested plain data (lists for tuples), the inverse of `from_mapping`."""
+    return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config))))
+
+
+def semantic_mapping(config: TrainingConfig) -> dict[str, Any]:
+    """The part of a configuration that determines the result, by dotted path, in one canonical form.
+
+    Left out are operational fields and every field of a part that is switched off, so that two
+    spellings of the same training (a baseline with three unused projectors, say) compare equal.
+    """
+    declared = declared_fields(TrainingConfig)
+    flat = flatten_keys(to_mapping(config))
+    flat["distill.etht.learn"] = list(config.learned)
+    flat["distill.sape.sau"] = config.uses_sau
+    unused = _unused_sections(config)
+    return {
+        path: value
+        for path, value in sorted(flat.items())
+        if not _is_operational(path, declared) and not path.startswith(unused)
+    }
+
+
+def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
+    """Prefixes of the fields that nothing reads in this configuration."""
+    unused = ["data.train", "data.val", "data.test", "data.holdout", "data.on_bad_record"] if config.data.kind == "synthetic" else ["data.synthetic."]
+    if not config.needs_teacher:
+        unused += ["teacher.", "distill.legacy_factor"]
+    if not config.distill.sape.enabled:
+        unused += ["distill.alpha", *(f"distill.sape.{name}" for name in _names_but(SapeConfig, "enabled"))]
+    elif not config.uses_sau:
+        unused += [f"distill.sape.{name}" for name in ("kernels", "fuse", "hidden", "extra_fc", "add_mean_branch")]
+    if not config.distill.cca.enabled:
+        unused += ["distill.beta", "distill.etht.init_tau", "distill.etht.tau_", *(f"distill.cca.{name}" for name in _names_but(CcaConfig, "enabled"))]
+    if not config.learned:
+        unused += ["distill.etht.schedule", "distill.etht.length", "distill.etht.optimizer", "distill.etht.learning_rate", "distill.etht.trainable"]
+    if config.teacher.checkpoint:
+        unused += [f"teacher.{name}" for name in ("pretrained", "epochs", "batch_size", "learning_rate", "seed")]
+    return tuple(unused)
+
+
+def _names_but(cls: type, *left_out: str) -> list[str]:
+    return [item.name for item in fields(cls) if item.name not in left_out]
+
+
+def _is_operational(path: str, declared: Mapping[str, dataclasses.Field[Any]]) -> bool:
+    parts = path.split(".")
+    prefixes = (".".join(parts[: count + 1]) for count in range(len(parts)))
+    return any(prefix in declared and declared[prefix].metadata["operational"] for prefix in prefixes)

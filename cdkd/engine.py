@@ -1,0 +1,199 @@
+"""One pass over the data: `train_one_epoch` and `predict`. Loops that return plain numbers and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cdkd.config import EvaluationConfig, SimCCConfig
+from cdkd.distill.distiller import Distiller
+from cdkd.distributed import gather, mean_over_ranks
+from cdkd.evaluation.scores import Predictions
+from cdkd.keypoints import KeypointSet
+from cdkd.models.pose import PoseNet
+from cdkd.simcc import decode, merge_flip
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+RATIO_STEPS = 4
+"""Steps of an epoch, evenly spaced, at which the gradient ratios are measured."""
+CHECK_EVERY_CUDA = 16
+"""Steps between looks at the losses on a GPU, where each look waits for the device."""
+
+
+class Diverged(RuntimeError):
+    """A loss became infinite or not a number. `loss` names it; `epoch` counts from 1."""
+
+    def __init__(self, loss: str, epoch: int) -> None:
+        self.loss = loss
+        self.epoch = epoch
+        super().__init__(f"the {loss} loss is not finite in epoch {epoch}")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Where and in which precision the forward passes run."""
+
+    device: torch.device
+    precision: str = "fp32"
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def normalise(images: Tensor, device: torch.device) -> Tensor:
+    """RGB bytes (B, 3, S, S) to ImageNet-normalised floats on `device`, channels last in memory."""
+    images = images.to(device, non_blocking=True).float()
+    mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1) * 255.0
+    std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255.0
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+class LossTotals:
+    """Running sums of named losses, kept on the device so that a step need not wait for it."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.steps = 0
+        self.names: tuple[str, ...] = ()
+        self.sums: Tensor | None = None
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Add one step's losses."""
+        self.names = tuple(losses)
+        values = torch.stack([loss.detach().double() for loss in losses.values()])
+        self.sums = values if self.sums is None else self.sums + values
+        self.steps += 1
+
+    def means(self) -> dict[str, float]:
+        """Mean of every loss over steps and ranks.
+
+        Raises:
+            Diverged: naming the first loss whose sum is not finite.
+        """
+        if self.sums is None:
+            return {}
+        values = (mean_over_ranks(self.sums) / self.steps).tolist()
+        for name, value in zip(self.names, values):
+            if not np.isfinite(value):
+                raise Diverged(name, self.epoch)
+        return dict(zip(self.names, values))
+
+
+def train_one_epoch(
+    model: nn.Module,
+    distiller: Distiller,
+    batches: Sequence[Any] | Iterable[Any],
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    arithmetic: Arithmetic,
+    epoch: int,
+    steps: int,
+) -> dict[str, float]:
+    """Train for one pass over `batches`.
+
+    Args:
+        model: the distiller, or its data-parallel wrapper.
+        distiller: the module inside `model`.
+        batches: collated examples of `cdkd.data.dataset.PoseDataset`.
+        optimizers: all stepped after every batch.
+        arithmetic: device and precision.
+        epoch: number of this epoch, from 1 (for messages).
+        steps: number of batches.
+
+    Returns:
+        `train/loss`, `train/loss_<name>` (weighted, as in the total), `diag/gradient_ratio_<name>` and the
+        distiller's own diagnostics.
+
+    Raises:
+        Diverged: a loss is not finite.
+    """
+    distiller.train()
+    totals = LossTotals(epoch)
+    check_every = CHECK_EVERY_CUDA if arithmetic.device.type == "cuda" else 1
+    ratio_steps = {round(index * (steps - 1) / max(RATIO_STEPS - 1, 1)) for index in range(min(RATIO_STEPS, steps))}
+    ratios: list[dict[str, float]] = []
+    for step, batch in enumerate(batches):
+        output = _forward(model, batch, arithmetic)
+        totals.add({**output.losses, "total": output.total})
+        if (step + 1) % check_every == 0:
+            totals.means()
+        if step in ratio_steps:
+            ratios.append(distiller.gradient_ratios(output))
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        output.total.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    means = totals.means()
+    metrics = {"train/loss": means.pop("total")}
+    metrics |= {f"train/loss_{name}": value for name, value in means.items()}
+    metrics |= {f"diag/gradient_ratio_{name}": float(np.mean([ratio[name] for ratio in ratios])) for name in ratios[0]}
+    return metrics | {f"diag/{name}": value for name, value in distiller.diagnostics().items()}
+
+
+def _forward(model: nn.Module, batch: Mapping[str, Tensor], arithmetic: Arithmetic) -> Any:
+    device = arithmetic.device
+    teacher_images = normalise(batch["teacher_image"], device) if "teacher_image" in batch else None
+    with arithmetic.autocast():
+        return model(
+            normalise(batch["student_image"], device),
+            teacher_images,
+            batch["bins"].to(device, non_blocking=True),
+            batch["weight"].to(device, non_blocking=True),
+        )
+
+
+@torch.inference_mode()
+def predict(
+    net: PoseNet,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    arithmetic: Arithmetic,
+    simcc: SimCCConfig,
+    evaluation: EvaluationConfig,
+    keypoint_set: KeypointSet,
+) -> Predictions:
+    """Keypoints of every example, in image pixels and in the data set's order.
+
+    With several workers each predicts its own batches and all receive the whole.
+    """
+    net.eval()
+    indices, keypoints, scores = [], [], []
+    for batch in batches:
+        images = normalise(batch["student_image"], arithmetic.device)
+        with arithmetic.autocast():
+            x, y = _probabilities(net, images)
+            if evaluation.flip_test:
+                flipped = _probabilities(net, images.flip(3))
+                x, y = merge_flip(
+                    x, y, *flipped, keypoint_set.flip_permutation, simcc.split_ratio, simcc.flip_shift
+                )
+        points, confidence = decode(x, y, simcc.split_ratio, simcc.score)
+        indices.append(batch["index"].numpy())
+        keypoints.append(to_image(points.float().cpu(), batch["to_image"]).numpy())
+        scores.append(confidence.float().cpu().numpy())
+    parts = gather((indices, keypoints, scores))
+    order = np.argsort(_joined(parts, 0))
+    return Predictions(keypoints_image=_joined(parts, 1)[order], scores=_joined(parts, 2)[order])
+
+
+def _joined(parts: Sequence[tuple[list[NDArray[Any]], ...]], item: int) -> NDArray[Any]:
+    return np.concatenate([array for part in parts for array in part[item]])
+
+
+def _probabilities(net: PoseNet, images: Tensor) -> tuple[Tensor, Tensor]:
+    output = net(images)
+    return output.logits_x.float().softmax(-1), output.logits_y.float().softmax(-1)
+
+
+def to_image(keypoints_input: Tensor, matrix: Tensor) -> Tensor:
+    """Map keypoints (B, J, 2) from network input to image pixels by affine matrices (B, 2, 3)."""
+    return torch.einsum("bkc,bjc->bjk", matrix[:, :, :2], keypoints_input) + matrix[:, None, :, 2]

@@ -1,0 +1,488 @@
+"""`train(config, report)`: the one place where data, networks, losses and optimizers are put together.
+
+Every random number of a training comes from a stream keyed by seed and purpose (cdkd.data.streams), so
+a checkpoint holds no generator state: epoch 7 draws the same numbers whether or not the process was
+killed after epoch 6.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.utils.data import DataLoader
+
+from cdkd.checkpoint import (
+    CheckpointError,
+    CheckpointFolder,
+    digest_of,
+    load_tensors,
+    save_tensors,
+    write_json,
+)
+from cdkd.config import ConfigError, ConfigProblem, TrainConfig, TrainingConfig, resolve, semantic_mapping, to_mapping
+from cdkd.data.dataset import PoseDataset, epoch_batches
+from cdkd.data.images import ImageCache
+from cdkd.data.instances import PersonInstance
+from cdkd.data.splits import Splits, load_splits
+from cdkd.data.streams import torch_generator
+from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
+from cdkd.distributed import World, agree, synchronise_batch_norm
+from cdkd.engine import Arithmetic, predict, train_one_epoch
+from cdkd.evaluation.cost import macs, parameter_count, summary_gflops
+from cdkd.evaluation.scores import Predictions, score
+from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
+from cdkd.models.folding import fold_batch_norm
+from cdkd.models.pose import PoseNet, assemble_pose_net, build_pose_net
+from cdkd.models.weights import WeightsError, load_backbone, load_pose_weights
+
+logger = logging.getLogger(__name__)
+
+SUMMARY = "summary.json"
+BEST = "best.pt"
+LAST = "last.pt"
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did. `epoch` counts from 1; scores among the metrics are in [0, 1]."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+Report = Callable[[EpochReport], bool]
+"""Called after every epoch; answers True to ask the training to stop."""
+
+
+def train(
+    config: TrainingConfig,
+    report: Report,
+    *,
+    folder: Path,
+    teacher_file: Path | None = None,
+    world: World = World(),
+) -> dict[str, float]:
+    """Train one student (or, with distillation switched off, one plain network) and score it.
+
+    The folder is this training's own: called again on it, the training goes on after its last
+    complete epoch and first reports the epochs it finds there, with the same numbers.
+
+    Args:
+        config: what to train.
+        report: called on every worker after every epoch; the first worker's answer counts.
+        folder: where checkpoints and results are kept; shared by all workers.
+        teacher_file: trained teacher weights; required while a distillation loss is on.
+        world: this process's place among the workers; the process group must exist when size > 1.
+
+    Returns:
+        `best/...` and `final/...` scores of validation and, where configured, test split, the network's
+        cost and the seconds spent. Without test scores when `report` asked to stop before the last epoch.
+
+    Raises:
+        ConfigError: the configuration does not fit the data, the machine or what the folder holds.
+        DataError: the data set is missing or broken.
+        WeightsError: a weights file does not fit its network.
+        Diverged: a loss is not finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _finished(config, folder)
+    if done is not None:
+        for epoch, metrics in enumerate(done["history"], start=1):
+            report(EpochReport(epoch, metrics))
+        return dict(done["summary"])
+    return _Training(config, report, folder, teacher_file, world).run()
+
+
+def _finished(config: TrainingConfig, folder: Path) -> dict[str, Any] | None:
+    path = folder / SUMMARY
+    if not path.is_file():
+        return None
+    done: dict[str, Any] = json.loads(path.read_text())
+    _require_same_training(config, done["config"], path)
+    return done
+
+
+def _require_same_training(config: TrainingConfig, stored: Mapping[str, Any], path: Path) -> None:
+    """Refuse to continue another training's files."""
+    before, now = semantic_mapping(resolve(stored)), semantic_mapping(config)
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
+        raise ConfigError([ConfigProblem("", f"{path} belongs to a training with other values of {shown}")])
+
+
+class _Training:
+    """The state of one training between its steps."""
+
+    def __init__(
+        self, config: TrainingConfig, report: Report, folder: Path, teacher_file: Path | None, world: World
+    ) -> None:
+        if config.runtime.threads:
+            torch.set_num_threads(config.runtime.threads)
+        self.config = config
+        self.report = report
+        self.folder = folder
+        self.world = world
+        self.checkpoints = CheckpointFolder(folder)
+        self.arithmetic = Arithmetic(choose_device(config.runtime.device), config.train.precision)
+        self.splits = load_splits(config.data)
+        self.keypoint_set: KeypointSet = self.splits.keypoint_set
+        self.cache = ImageCache(config.runtime.cache_images)
+        self.teacher_digest = ""
+        self.distiller = self._build(teacher_file)
+        self.optimizers = build_optimizers(self.distiller, config)
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+
+    def _build(self, teacher_file: Path | None) -> Distiller:
+        config = self.config
+        teacher = None
+        if config.needs_teacher:
+            if teacher_file is None:
+                raise ConfigError([ConfigProblem("teacher", "this training needs a teacher's weights and got none")])
+            teacher, self.teacher_digest = load_teacher(config, teacher_file, self.keypoint_set)
+        distiller = build_distiller(config, self.keypoint_set.count, teacher)
+        if config.student.pretrained:
+            load_backbone(distiller.student, Path(config.student.pretrained))
+        if self.world.size > 1:
+            synchronise_batch_norm(distiller)
+        return distiller.to(self.arithmetic.device, memory_format=torch.channels_last)
+
+    def run(self) -> dict[str, float]:
+        """Resume, train to the last epoch unless asked to stop, and score."""
+        should_stop = self._resume()
+        model = self._parallel()
+        while not should_stop and len(self.history) < self.config.train.epochs:
+            metrics = self._one_epoch(model, len(self.history) + 1)
+            should_stop = self._close_epoch(metrics)
+        if len(self.history) < self.config.train.epochs:
+            return self._summary()
+        return self._finish()
+
+    def _resume(self) -> bool:
+        state = self.checkpoints.load()
+        if state is None:
+            return False
+        stored = json.loads(state["config"])
+        _require_same_training(self.config, stored, self.folder)
+        if state["teacher_digest"] != self.teacher_digest:
+            raise ConfigError([ConfigProblem("teacher", f"{self.folder} was begun with another teacher's weights")])
+        self.distiller.load_state_dict(state["distiller"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.history = json.loads(state["history"])
+        self.best_epoch = int(state["best_epoch"])
+        answers = [self.report(EpochReport(epoch, metrics)) for epoch, metrics in enumerate(self.history, start=1)]
+        return agree(any(answers))
+
+    def _parallel(self) -> nn.Module:
+        if self.world.size == 1:
+            return self.distiller
+        device = self.arithmetic.device
+        return nn.parallel.DistributedDataParallel(
+            self.distiller, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
+
+    def _one_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        config = self.config
+        started = time.perf_counter()
+        rate = learning_rate_factor(config.train, epoch)
+        self.distiller.set_epoch(epoch - 1, config.train.epochs)
+        set_learning_rates(self.optimizers, rate)
+        dataset = self._train_dataset()
+        dataset.set_epoch(epoch)
+        batches = epoch_batches(
+            len(dataset), config.train.batch_size, config.seed, epoch, self.world.rank, self.world.size
+        )
+        metrics = train_one_epoch(
+            model,
+            self.distiller,
+            self._loader(dataset, batches),
+            self.optimizers,
+            arithmetic=self.arithmetic,
+            epoch=epoch,
+            steps=len(batches),
+        )
+        metrics["train/learning_rate"] = config.train.learning_rate * rate
+        metrics |= with_prefix("val/", self._score(self.distiller.student, self.splits.val))
+        metrics["time/epoch_seconds"] = time.perf_counter() - started
+        return metrics
+
+    def _train_dataset(self) -> PoseDataset:
+        return self._dataset(self.splits.train, is_training=True)
+
+    def _dataset(self, instances: list[PersonInstance], *, is_training: bool) -> PoseDataset:
+        config = self.config
+        return PoseDataset(
+            instances,
+            self.keypoint_set,
+            student_size=config.student.input_size,
+            teacher_size=config.teacher.input_size if is_training and config.needs_teacher else None,
+            split_ratio=config.simcc.split_ratio,
+            box_padding=config.data.box_padding,
+            augmentation=config.data.augmentation if is_training else None,
+            seed=config.seed,
+            image_cache=self.cache,
+        )
+
+    def _loader(self, dataset: PoseDataset, batches: list[list[int]]) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self.config.runtime.loader_workers,
+            pin_memory=self.arithmetic.device.type == "cuda",
+        )
+
+    def _score(self, net: PoseNet, instances: list[PersonInstance]) -> dict[str, float]:
+        dataset = self._dataset(instances, is_training=False)
+        size = self.config.evaluation.batch_size
+        mine = list(range(self.world.rank, len(dataset), self.world.size))
+        batches = [mine[start : start + size] for start in range(0, len(mine), size)]
+        predictions = predict(
+            net,
+            self._loader(dataset, batches),
+            arithmetic=self.arithmetic,
+            simcc=self.config.simcc,
+            evaluation=self.config.evaluation,
+            keypoint_set=self.keypoint_set,
+        )
+        return score(predictions, instances, self.keypoint_set)
+
+    def _close_epoch(self, metrics: dict[str, float]) -> bool:
+        """Put the epoch on disk, then report it; True when the training is to stop."""
+        selected = f"val/{self.config.evaluation.select}"
+        if selected not in metrics:
+            known = ", ".join(sorted(name[4:] for name in metrics if name.startswith("val/") and name.count("/") == 1))
+            problem = f"{self.config.evaluation.select} is not a score of {self.keypoint_set.name}; it has {known}"
+            raise ConfigError([ConfigProblem("evaluation.select", problem)])
+        self.history.append(metrics)
+        epoch = len(self.history)
+        is_best = self.best_epoch == 0 or metrics[selected] > self.history[self.best_epoch - 1][selected]
+        if is_best:
+            self.best_epoch = epoch
+        if self.world.is_first:
+            if is_best:
+                self._export(BEST, epoch)
+            self.checkpoints.save(self._state(), epoch)
+        if self.world.size > 1:
+            dist.barrier()
+        return agree(self.report(EpochReport(epoch, metrics)))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "config": json.dumps(to_mapping(self.config)),
+            "teacher_digest": self.teacher_digest,
+            "distiller": self.distiller.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "history": json.dumps(self.history),
+            "best_epoch": self.best_epoch,
+        }
+
+    def _export(self, name: str, epoch: int) -> None:
+        """Write the student as a file that `load_student` and any SimCC tool can read."""
+        state = {
+            "state_dict": self.distiller.student.state_dict(),
+            "config": json.dumps(to_mapping(self.config)),
+            "epoch": epoch,
+        }
+        save_tensors(self.folder / name, state)
+
+    def _summary(self) -> dict[str, float]:
+        if not self.history:
+            return {}
+        summary = {"best/epoch": float(self.best_epoch), "final/epoch": float(len(self.history))}
+        summary |= _scores_of("best/", self.history[self.best_epoch - 1])
+        summary |= _scores_of("final/", self.history[-1])
+        summary["train_seconds"] = sum(metrics["time/epoch_seconds"] for metrics in self.history)
+        return summary
+
+    def _finish(self) -> dict[str, float]:
+        summary = self._summary() | cost_of(self.config, self.keypoint_set)
+        if self.world.is_first:
+            self._export(LAST, len(self.history))
+        if self.splits.test:
+            student = self.distiller.student
+            summary |= with_prefix("final/test/", self._score(student, self.splits.test))
+            best = load_tensors(self.folder / BEST)["state_dict"]
+            student.load_state_dict(best)
+            summary |= with_prefix("best/test/", self._score(student, self.splits.test))
+        if self.world.is_first:
+            content = {
+                "config": to_mapping(self.config),
+                "summary": summary,
+                "history": self.history,
+                "sha256": {name: digest_of(self.folder / name) for name in (BEST, LAST)},
+            }
+            write_json(self.folder / SUMMARY, content)
+        if self.world.size > 1:
+            dist.barrier()
+        return summary
+
+
+def _scores_of(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {prefix + name: value for name, value in metrics.items() if name.startswith("val/")}
+
+
+def with_prefix(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
+    """The same numbers under prefixed names."""
+    return {prefix + name: value for name, value in scores.items()}
+
+
+def learning_rate_factor(train: TrainConfig, epoch: int) -> float:
+    """Factor on every base step size in `epoch` (from 1): `gamma` per milestone passed (method 6.2)."""
+    ends = [milestone * train.epochs if milestone < 1 else milestone for milestone in train.milestones]
+    passed = sum(epoch > round(end) for end in ends)
+    return float(train.gamma**passed)
+
+
+def set_learning_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    """Set every group's step size to its base value, kept in `initial_lr`, times the factor."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor * group.get("lr_scale", 1.0)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a configuration's `runtime.device`.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ConfigError([ConfigProblem("runtime.device", f"{name!r} is not a device of this machine")]) from None
+    return device
+
+
+def load_teacher(config: TrainingConfig, file: Path, keypoint_set: KeypointSet) -> tuple[PoseNet, str]:
+    """The frozen teacher of a configuration, strictly loaded, and the SHA-256 of its file.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another architecture.
+    """
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such teacher file")
+    digest = digest_of(file)
+    recorded = _recorded_digest(file)
+    if recorded is not None and recorded != digest:
+        raise WeightsError(f"{file}: SHA-256 differs from the one recorded when it was trained; train it again")
+    teacher = build_pose_net(
+        config.teacher.backbone,
+        config.teacher.input_size,
+        config.teacher_split_ratio,
+        keypoint_set.count,
+        generator=torch_generator(config.teacher.seed, "teacher"),
+    )
+    load_pose_weights(teacher, file)
+    fold_batch_norm(teacher.eval())
+    return teacher, digest
+
+
+def _recorded_digest(file: Path) -> str | None:
+    summary = file.with_name(SUMMARY)
+    if not summary.is_file():
+        return None
+    return json.loads(summary.read_text()).get("sha256", {}).get(file.name)
+
+
+def cost_of(config: TrainingConfig, keypoint_set: KeypointSet) -> dict[str, float]:
+    """Parameters (millions), true multiply-adds (1e9) and HRNet-summary GFLOPs of the student."""
+    with torch.device("meta"):
+        net = assemble_pose_net(
+            config.student.backbone, config.student.input_size, config.simcc.split_ratio, keypoint_set.count
+        )
+    size = config.student.input_size
+    return {
+        "params_m": parameter_count(net) / 1e6,
+        "gmacs": macs(net, size) / 1e9,
+        "gflops": summary_gflops(net, size),
+    }
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A network read back from a checkpoint, with what is needed to use it."""
+
+    net: PoseNet
+    config: TrainingConfig
+    keypoint_set: KeypointSet
+    epoch: int
+
+
+def load_student(file: Path, overrides: Mapping[str, Any] | None = None) -> TrainedStudent:
+    """Read a `best.pt` or `last.pt`, or the folder that holds them (its `best.pt`).
+
+    Raises:
+        CheckpointError: missing, damaged, or not written by this program.
+        ConfigError: an override is wrong.
+    """
+    path = file / BEST if file.is_dir() else file
+    state = load_tensors(path)
+    if not {"state_dict", "config", "epoch"} <= state.keys():
+        raise CheckpointError(f"{path}: holds no configuration; expected a best.pt or last.pt of a training")
+    config = resolve(json.loads(state["config"]), overrides or {})
+    keypoint_set = KEYPOINT_SETS[config.data.keypoint_set]
+    net = build_pose_net(
+        config.student.backbone,
+        config.student.input_size,
+        config.simcc.split_ratio,
+        keypoint_set.count,
+        generator=torch_generator(config.seed, "student"),
+    )
+    load_pose_weights(net, path)
+    return TrainedStudent(net.eval(), config, keypoint_set, int(state["epoch"]))
+
+
+def evaluate_checkpoint(
+    file: Path, split: str = "val", overrides: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """Scores of a trained student on one split (`train`, `val` or `test`) of its data set.
+
+    Raises:
+        ConfigError: no such split, or the split is empty.
+    """
+    student = load_student(file, overrides)
+    splits: Splits = load_splits(student.config.data)
+    instances = getattr(splits, split)
+    if not instances:
+        raise ConfigError([ConfigProblem(f"data.{split}", f"the {split} split is empty")])
+    predictions = predict_instances(student, instances)
+    return score(predictions, instances, student.keypoint_set)
+
+
+def predict_instances(student: TrainedStudent, instances: list[PersonInstance]) -> Predictions:
+    """Keypoints of persons in images, by a trained student."""
+    config = student.config
+    arithmetic = Arithmetic(choose_device(config.runtime.device), config.train.precision)
+    dataset = PoseDataset(
+        instances,
+        student.keypoint_set,
+        student_size=config.student.input_size,
+        teacher_size=None,
+        split_ratio=config.simcc.split_ratio,
+        box_padding=config.data.box_padding,
+        augmentation=None,
+        seed=config.seed,
+        image_cache=ImageCache(False),
+    )
+    return predict(
+        student.net.to(arithmetic.device),
+        DataLoader(dataset, batch_size=config.evaluation.batch_size),
+        arithmetic=arithmetic,
+        simcc=config.simcc,
+        evaluation=config.evaluation,
+        keypoint_set=student.keypoint_set,
+    )

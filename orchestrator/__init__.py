@@ -1,0 +1,1 @@
+"""Study files to plans, plans to trials on Ray, trials to MLflow. The only package that knows Ray."""

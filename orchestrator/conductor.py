@@ -1,0 +1,572 @@
+"""The conductor: which trial runs next and what becomes of it. Knows nothing of Ray.
+
+It replays the study's ledger, hands out trials, and is told what happens to them. Every answer it gives is
+on disk before anybody hears it: each `on_...` method appends to the ledger first and only then tells the
+sampler and the listeners. So a driver killed at any moment is replaced by another one that replays the same
+ledger and goes on.
+
+The order is teachers, then students whose teacher is trained, then what the sampler proposes. Work already
+done is not done again: a finished trial of this ledger is kept, a finished trial of another study with the
+same fingerprint is taken over, and a proposal that was evaluated before is answered from the ledger.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from orchestrator import keys
+from orchestrator.execution import LOST, STOPPED, Job, Outcome
+from orchestrator.failpoints import failpoint
+from orchestrator.history import History, TrialHistory
+from orchestrator.ledger import Ledger, LedgerError, Record, read_from
+from orchestrator.paths import StudyPaths
+from orchestrator.plan import Metric, Plan, TrialSpec
+from orchestrator.sampler import Evaluation, Proposal, Sampler
+from orchestrator.teachers import TeacherStore
+
+logger = logging.getLogger(__name__)
+
+TEACHER = "teacher"
+SECONDS = "time/epoch_seconds"
+MAX_LOSSES = 3
+"""How often a trial whose worker died is started again by one driver."""
+
+Listener = Callable[[Record], None]
+SearchTrials = Callable[[Plan, int, dict[str, Any]], tuple[TrialSpec, TrialSpec | None]]
+"""Makes a search trial and the teacher it needs from Optuna's number and the overrides it proposed."""
+
+
+class Wait(Enum):
+    """The answer that nothing can run now, but something may later."""
+
+    WAIT = "wait"
+
+
+WAIT = Wait.WAIT
+
+
+class Conductor:
+    """Runs one study's plan against its ledger.
+
+    Attributes:
+        history: what the ledger holds, kept up to date.
+        stop_reason: why the study is to stop; empty while it goes on.
+        paths: the study's files.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        paths: StudyPaths,
+        *,
+        retry_failed: bool = False,
+        listeners: Iterable[Listener] = (),
+        search_trials: SearchTrials | None = None,
+    ) -> None:
+        """Replay the ledger and settle what is left to do.
+
+        Args:
+            plan: what the study asks for.
+            ledger: open for writing.
+            paths: the study's files.
+            retry_failed: run failed and diverged trials once more.
+            listeners: told of every record after it is on disk.
+            search_trials: `orchestrator.compiler.search_trial`; needed when the plan has a search.
+
+        Raises:
+            UserError: the search names an unknown sampler or pruner, or a wrong option of one.
+        """
+        self.plan = plan
+        self.paths = paths
+        self.stop_reason = ""
+        self._ledger = ledger
+        self._listeners = tuple(listeners)
+        self._retried = {keys.FAILED, keys.DIVERGED} if retry_failed else set()
+        self._teachers = TeacherStore(paths)
+        self._losses: dict[str, int] = {}
+        self._pruned: set[str] = set()
+        self._tried: set[str] = set()
+        self._proposals: dict[str, Proposal] = {}
+        self._search_trials = search_trials
+        self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
+        records = ledger.records()
+        self.history = History.replay(records, is_running=False)
+        past = [trial.spec for trial in self.history.trials.values()]
+        searched = [spec for spec in past if spec.number >= 0] if plan.search is not None else []
+        self._own = {spec.trial_id: spec for spec in (*plan.teachers, *plan.trials, *searched)}
+        teachers = [*(spec for spec in past if spec.kind == TEACHER), *plan.teachers]
+        self._teacher_specs = {spec.fingerprint: spec for spec in teachers}
+        self._waiting = [spec for spec in (*plan.trials, *searched) if self._is_open(spec.trial_id)]
+        self._sampler = self._open_sampler(records)
+
+    def begin(self, specification: dict[str, Any]) -> None:
+        """Record that a run of the study begins, with what a table of it needs."""
+        self._append(keys.INVOKED, {"specification": specification})
+
+    # What to run next.
+
+    def next_trial(self) -> TrialSpec | Wait | None:
+        """The trial to run next; WAIT when it depends on one that runs; None when nothing is left.
+
+        The trial is not begun until `on_started`, and until then is handed out again.
+        """
+        if self.stop_reason or self.is_spent():
+            return None
+        self._settle()
+        found = self._next_teacher() or self._next_waiting() or self._next_proposal()
+        if found is not None:
+            return found
+        is_over = not self._waiting and not self.running() and self._remaining_proposals() == 0
+        return None if is_over else WAIT
+
+    def is_spent(self) -> bool:
+        """Whether the study's budget of GPU hours is used up: no trial is begun then, running ones go on."""
+        limit = self.plan.gpu_hours
+        return limit is not None and self.gpu_hours() >= limit
+
+    def gpu_hours(self) -> float:
+        """GPU hours of the epochs that this study trained, by the time each epoch took."""
+        resources = self.plan.resources
+        trained = [trial for trial in self.history.trials.values() if trial.attempt > 0]
+        seconds = sum(values.get(SECONDS, 0.0) for trial in trained for values in trial.epochs.values())
+        return seconds * resources.num_workers * resources.gpus_per_worker / 3600
+
+    def running(self) -> list[TrialHistory]:
+        """The trials that run now."""
+        return [trial for trial in self.history.trials.values() if trial.state == keys.RUNNING]
+
+    def unfinished_teachers(self) -> int:
+        """How many teachers are still to be trained, the running ones included."""
+        return sum(not self._teachers.is_complete(fingerprint) for fingerprint in self._needed_teachers())
+
+    def has_failures(self) -> bool:
+        """Whether some trial of this plan failed or diverged."""
+        return any(_is_failure(trial) for name, trial in self.history.trials.items() if name in self._own)
+
+    def request_stop(self, reason: str) -> None:
+        """Begin nothing more; running trials are asked to leave at their next epoch. Safe in a signal handler."""
+        self.stop_reason = reason
+
+    def close(self, reason: str) -> None:
+        """End this run of the study: trials that still run are interrupted, locks are given back."""
+        for trial in self.running():
+            self._end(trial, keys.INTERRUPTED, Outcome(STOPPED, reason=reason))
+        self._append(keys.STOPPED, {"reason": reason})
+        for spec in self._teacher_specs.values():
+            self._teachers.release(spec.fingerprint)
+
+    # What happened to it.
+
+    def on_started(self, spec: TrialSpec) -> Job:
+        """The trial begins: record the attempt, and say what its worker needs to know."""
+        known = self.history.trials.get(spec.trial_id)
+        attempt = known.attempt + 1 if known else 1
+        self._start(spec, attempt)
+        self._waiting = [other for other in self._waiting if other.trial_id != spec.trial_id]
+        folder = self._folder(spec)
+        folder.mkdir(parents=True, exist_ok=True)
+        job = Job(spec.trial_id, attempt, spec.config, str(folder), self._teacher_file(spec))
+        job.stop_file.unlink(missing_ok=True)
+        return job
+
+    def on_epoch(self, trial_id: str, attempt: int, epoch: int, metrics: dict[str, float]) -> bool:
+        """An epoch is done. Returns True when the training should leave: pruned, stopping, or superseded."""
+        trial = self._attempt(trial_id, attempt)
+        if trial is None:
+            return True
+        if epoch not in trial.epochs:
+            data = {"trial_id": trial_id, "attempt": attempt, "epoch": epoch, "metrics": metrics}
+            self._append(keys.EPOCH, data)
+            failpoint("after_epoch")
+            if self._should_prune(trial, epoch, metrics):
+                self._pruned.add(trial_id)
+        return trial_id in self._pruned or bool(self.stop_reason)
+
+    def on_outcome(self, trial_id: str, attempt: int, outcome: Outcome) -> None:
+        """An attempt ended; a superseded attempt has no say."""
+        trial = self._attempt(trial_id, attempt)
+        if trial is None:
+            return
+        if outcome.state == LOST:
+            self._lost(trial, outcome)
+        elif outcome.state == STOPPED:
+            self._left(trial, outcome)
+        elif outcome.state == keys.FINISHED:
+            self._finished(trial, outcome)
+        else:
+            self._end(trial, outcome.state, outcome)
+
+    def on_finished(self, trial_id: str, attempt: int, summary: dict[str, float]) -> None:
+        """The training ran to its last epoch."""
+        self.on_outcome(trial_id, attempt, Outcome(keys.FINISHED, summary))
+
+    def on_pruned(self, trial_id: str, attempt: int, summary: dict[str, float]) -> None:
+        """The training left because the pruner said so."""
+        self._pruned.add(trial_id)
+        self.on_outcome(trial_id, attempt, Outcome(STOPPED, summary))
+
+    def on_failed(self, trial_id: str, attempt: int, reason: str, details: str = "") -> None:
+        """The training raised an error."""
+        self.on_outcome(trial_id, attempt, Outcome(keys.FAILED, reason=reason, details=details))
+
+    def on_diverged(self, trial_id: str, attempt: int, reason: str) -> None:
+        """A loss was not finite."""
+        self.on_outcome(trial_id, attempt, Outcome(keys.DIVERGED, reason=reason))
+
+    def on_lost(self, trial_id: str, attempt: int, reason: str) -> None:
+        """The worker died; the trial goes on from its last checkpoint, MAX_LOSSES times at most."""
+        self.on_outcome(trial_id, attempt, Outcome(LOST, reason=reason))
+
+    # Endings.
+
+    def _finished(self, trial: TrialHistory, outcome: Outcome) -> None:
+        if trial.spec.kind == TEACHER:
+            self._end(trial, keys.FINISHED, outcome)
+            return
+        value = value_of(self.plan.metric, outcome.summary, trial.epochs)
+        if value is None:
+            reason = f"the training reported no {self.plan.metric.name}"
+            self._end(trial, keys.FAILED, dataclasses.replace(outcome, reason=reason))
+        elif not math.isfinite(value):
+            reason = f"{self.plan.metric.name} is {value}"
+            self._end(trial, keys.DIVERGED, dataclasses.replace(outcome, reason=reason))
+        else:
+            self._end(trial, keys.FINISHED, outcome)
+
+    def _left(self, trial: TrialHistory, outcome: Outcome) -> None:
+        if trial.spec.trial_id in self._pruned:
+            reason = f"pruned after epoch {trial.last_epoch}"
+            self._end(trial, keys.PRUNED, dataclasses.replace(outcome, reason=reason))
+        else:
+            self._end(trial, keys.INTERRUPTED, dataclasses.replace(outcome, reason=self.stop_reason))
+
+    def _lost(self, trial: TrialHistory, outcome: Outcome) -> None:
+        spec = trial.spec
+        losses = self._losses[spec.trial_id] = self._losses.get(spec.trial_id, 0) + 1
+        if losses > MAX_LOSSES:
+            reason = f"its worker died {losses} times: {outcome.reason}"
+            self._end(trial, keys.FAILED, dataclasses.replace(outcome, reason=reason))
+            return
+        self._end(trial, keys.INTERRUPTED, outcome)
+        if spec.kind != TEACHER:
+            self._waiting.insert(0, spec)
+
+    def _end(self, trial: TrialHistory, state: str, outcome: Outcome) -> None:
+        data: dict[str, Any] = {
+            "trial_id": trial.spec.trial_id,
+            "attempt": trial.attempt,
+            "state": state,
+            "summary": outcome.summary,
+            "reason": outcome.reason,
+            "epoch": trial.last_epoch,
+        }
+        if outcome.details:
+            data["details"] = outcome.details
+        self._append(keys.ENDED, data)
+        failpoint("after_ended")
+        self._pruned.discard(trial.spec.trial_id)
+        if trial.spec.kind == TEACHER:
+            self._teachers.release(trial.spec.fingerprint)
+        self._tell(trial)
+
+    def _tell(self, trial: TrialHistory) -> None:
+        if self._sampler is not None and trial.spec.number >= 0 and trial.state != keys.INTERRUPTED:
+            self._sampler.tell(self._evaluation(trial))
+
+    def _should_prune(self, trial: TrialHistory, epoch: int, metrics: dict[str, float]) -> bool:
+        value = metrics.get(self.plan.metric.name)
+        if self._sampler is None or trial.spec.number < 0 or value is None:
+            return False
+        should_prune = self._sampler.report(trial.spec.number, epoch, value)
+        return should_prune and epoch < trial.spec.config["train"]["epochs"]
+
+    # Choosing.
+
+    def _settle(self) -> None:
+        """Answer every waiting trial that needs no training: reused, answered before, or without a teacher."""
+        for spec in list(self._waiting):
+            if self._answer(spec):
+                self._waiting.remove(spec)
+
+    def _answer(self, spec: TrialSpec) -> bool:
+        known = self.history.trials.get(spec.trial_id)
+        if known is None and self._reuse(spec):
+            return True
+        failure = self._teacher_failure(spec)
+        if not failure:
+            return False
+        self._start(spec, known.attempt if known else 0)
+        self._end(self.history.trials[spec.trial_id], keys.FAILED, Outcome(keys.FAILED, reason=failure))
+        return True
+
+    def _reuse(self, spec: TrialSpec) -> bool:
+        """Answer a trial by the result of the same training, here or in another study."""
+        twins = {trial.state: trial for trial in self._twins(spec)}
+        if keys.FINISHED in twins:
+            twin = twins[keys.FINISHED]
+            self._take_over(spec, twin.reused_from or f"{self.plan.study}/{twin.spec.trial_id}", twin)
+            return True
+        source, result = self._other_studies().get(spec.fingerprint, ("", None))
+        if result is not None:
+            self._take_over(spec, source, result)
+            return True
+        bad = [twins[state] for state in (keys.PRUNED, keys.DIVERGED, keys.FAILED) if state in twins]
+        if spec.number < 0 or not bad:
+            return False
+        reason = f"the same configuration as {bad[0].spec.trial_id}: {bad[0].reason}"
+        self._start(spec, 0)
+        self._end(self.history.trials[spec.trial_id], bad[0].state, Outcome(bad[0].state, reason=reason))
+        return True
+
+    def _take_over(self, spec: TrialSpec, source: str, result: TrialHistory) -> None:
+        data = {"trial": dataclasses.asdict(spec), "source": source, "summary": result.summary}
+        self._append(keys.REUSED, data | self._search_data(spec))
+        trial = self.history.trials[spec.trial_id]
+        for epoch, metrics in sorted(result.epochs.items()):
+            report = {"trial_id": spec.trial_id, "attempt": 0, "epoch": epoch, "metrics": metrics}
+            self._append(keys.EPOCH, report)
+        self._mark_started(spec)
+        self._tell(trial)
+
+    def _twins(self, spec: TrialSpec) -> list[TrialHistory]:
+        """The other trials of this study that are the same training."""
+        trials = self.history.trials.values()
+        same = (trial for trial in trials if trial.spec.fingerprint == spec.fingerprint)
+        return [trial for trial in same if trial.spec.trial_id != spec.trial_id]
+
+    def _other_studies(self) -> dict[str, tuple[str, TrialHistory]]:
+        """Finished students of the other studies: where each is, by fingerprint."""
+        if self._elsewhere is None:
+            self._elsewhere = {}
+            for ledger in self.paths.other_ledgers():
+                self._elsewhere.update(_finished_students(ledger))
+        return self._elsewhere
+
+    def _next_teacher(self) -> TrialSpec | None:
+        for fingerprint in self._needed_teachers():
+            spec = self._teacher_specs[fingerprint]
+            if self._is_running(spec) or self._teacher_failure_of(spec) or self._teachers.is_complete(fingerprint):
+                continue
+            if not self._teachers.claim(fingerprint):
+                continue
+            # Another driver may have finished it between the two questions.
+            if self._teachers.is_complete(fingerprint):
+                self._teachers.release(fingerprint)
+                continue
+            self._teachers.discard(fingerprint)
+            return spec
+        self._adopt_teachers()
+        return None
+
+    def _adopt_teachers(self) -> None:
+        """Record teachers that another study trained."""
+        for fingerprint in self._needed_teachers():
+            spec = self._teacher_specs[fingerprint]
+            known = self.history.trials.get(spec.trial_id)
+            is_new = known is None or known.state in (keys.INTERRUPTED, keys.FAILED, keys.DIVERGED)
+            if is_new and self._teachers.is_complete(fingerprint):
+                data = {"trial": dataclasses.asdict(spec), "source": f"teachers/{fingerprint}"}
+                self._append(keys.REUSED, data | {"summary": self._teachers.summary(fingerprint)})
+
+    def _needed_teachers(self) -> list[str]:
+        """Fingerprints of the teachers that unfinished students and the search ask for, in the plan's order."""
+        wanted = {spec.teacher for spec in self._waiting} | {trial.spec.teacher for trial in self.running()}
+        if self._remaining_proposals():
+            wanted |= {spec.fingerprint for spec in self.plan.teachers}
+        return [fingerprint for fingerprint in self._teacher_specs if fingerprint in wanted]
+
+    def _next_waiting(self) -> TrialSpec | None:
+        return next((spec for spec in self._waiting if self._is_ready(spec)), None)
+
+    def _next_proposal(self) -> TrialSpec | None:
+        """Ask the sampler, unless a proposal is still waiting to begin."""
+        while self._remaining_proposals() and not any(spec.number >= 0 for spec in self._waiting):
+            self._propose()
+            self._settle()
+            found = self._next_waiting()
+            if found is not None:
+                return found
+        return None
+
+    def _propose(self) -> None:
+        from cdkd.config import ConfigError
+
+        if self._sampler is None or self._search_trials is None:
+            raise ValueError("a plan with a search needs search_trials")
+        proposal = self._sampler.ask()
+        try:
+            spec, teacher = self._search_trials(self.plan, proposal.number, proposal.overrides)
+        except ConfigError as error:
+            self._reject(proposal, str(error))
+            return
+        self._proposals[spec.trial_id] = proposal
+        self._own[spec.trial_id] = spec
+        if teacher is not None and teacher.fingerprint not in self._teacher_specs:
+            self._teacher_specs[teacher.fingerprint] = teacher
+            self._own[teacher.trial_id] = teacher
+        self._waiting.append(spec)
+
+    def _reject(self, proposal: Proposal, reason: str) -> None:
+        """A proposal that is no valid configuration is a failed trial, told to the sampler as such."""
+        assert self.plan.search is not None
+        seed, number = self.plan.search.training_seed, proposal.number
+        name = f"search-{number:04d}-invalid"
+        spec = TrialSpec(name, "student", "search", seed, self.plan.base, proposal.overrides, "", "", {}, number)
+        self._proposals[name], self._own[name] = proposal, spec
+        self._start(spec, 0)
+        self._end(self.history.trials[name], keys.FAILED, Outcome(keys.FAILED, reason=reason))
+
+    def _remaining_proposals(self) -> int:
+        return self._sampler.remaining() if self._sampler is not None else 0
+
+    def _is_ready(self, spec: TrialSpec) -> bool:
+        if any(twin.state == keys.RUNNING for twin in self._twins(spec)):
+            return False  # its result will answer this one
+        return not spec.teacher or self._teachers.is_complete(spec.teacher)
+
+    # Small questions.
+
+    def _is_open(self, trial_id: str) -> bool:
+        known = self.history.trials.get(trial_id)
+        return known is None or known.state in {keys.RUNNING, keys.INTERRUPTED, *self._retried}
+
+    def _is_running(self, spec: TrialSpec) -> bool:
+        known = self.history.trials.get(spec.trial_id)
+        return known is not None and known.state == keys.RUNNING
+
+    def _attempt(self, trial_id: str, attempt: int) -> TrialHistory | None:
+        """The running trial, if this is its latest attempt."""
+        trial = self.history.trials.get(trial_id)
+        is_current = trial is not None and trial.state == keys.RUNNING and trial.attempt == attempt
+        return trial if is_current else None
+
+    def _teacher_failure(self, spec: TrialSpec) -> str:
+        """Why the teacher this trial needs cannot be had; empty when it can."""
+        if not spec.teacher or self._teachers.is_complete(spec.teacher):
+            return ""
+        teacher = self._teacher_specs.get(spec.teacher)
+        if teacher is None:
+            return f"its teacher {spec.teacher} is not part of the plan"
+        return self._teacher_failure_of(teacher)
+
+    def _teacher_failure_of(self, teacher: TrialSpec) -> str:
+        known = self.history.trials.get(teacher.trial_id)
+        if known is None or known.state not in (keys.FAILED, keys.DIVERGED):
+            return ""
+        if known.state in self._retried and teacher.trial_id not in self._tried:
+            return ""
+        return f"its teacher {teacher.trial_id} {known.state}: {known.reason}"
+
+    def _folder(self, spec: TrialSpec) -> Path:
+        return self.paths.teacher(spec.fingerprint) if spec.kind == TEACHER else self.paths.trial(spec.trial_id)
+
+    def _teacher_file(self, spec: TrialSpec) -> str:
+        if spec.teacher:
+            return str(self._teachers.file(spec.teacher))
+        return str(spec.config["teacher"]["checkpoint"]) if spec.kind != TEACHER else ""
+
+    # The ledger and the sampler.
+
+    def _append(self, event: str, data: dict[str, Any]) -> Record:
+        record = self._ledger.append(event, data)
+        self.history.apply(record)
+        for listener in self._listeners:
+            listener(record)
+        return record
+
+    def _start(self, spec: TrialSpec, attempt: int) -> None:
+        data = {"trial": dataclasses.asdict(spec), "attempt": attempt}
+        self._append(keys.STARTED, data | self._search_data(spec))
+        failpoint("after_started")
+        self._tried.add(spec.trial_id)
+        self._mark_started(spec)
+
+    def _search_data(self, spec: TrialSpec) -> dict[str, Any]:
+        """What rebuilding Optuna's trial needs, beside the record of a proposal's beginning."""
+        proposal = self._proposals.get(spec.trial_id)
+        return {"search": dataclasses.asdict(proposal)} if proposal is not None else {}
+
+    def _mark_started(self, spec: TrialSpec) -> None:
+        if self._sampler is not None and spec.number >= 0:
+            self._sampler.mark(spec.number, spec.trial_id)
+
+    def _open_sampler(self, records: list[Record]) -> Sampler | None:
+        search = self.plan.search
+        if search is None:
+            return None
+        sampler = Sampler(search, self.plan.metric, self.paths.sampler, self.plan.study, self._epochs())
+        sampler.synchronise(self._evaluations(records), self._reports(records))
+        return sampler
+
+    def _epochs(self) -> int:
+        return int(self.plan.base["train"]["epochs"])
+
+    def _evaluations(self, records: list[Record]) -> list[tuple[Proposal, Evaluation]]:
+        """Every proposal the ledger knows, in Optuna's order, and what became of it."""
+        found: dict[int, tuple[Proposal, Evaluation]] = {}
+        for record in records:
+            if record.event not in (keys.STARTED, keys.REUSED) or "search" not in record.data:
+                continue
+            trial = self.history.trials[record.data["trial"]["trial_id"]]
+            proposal = Proposal(**record.data["search"])
+            found.setdefault(proposal.number, (proposal, self._evaluation(trial)))
+        return [found[number] for number in sorted(found)]
+
+    def _reports(self, records: list[Record]) -> list[tuple[int, int, float]]:
+        """(number, epoch, value) of every first report of a search trial, in the order they came."""
+        seen: dict[tuple[int, int], float] = {}
+        for record in records:
+            trial = self.history.trials.get(record.data.get("trial_id", "")) if record.event == keys.EPOCH else None
+            value = record.data["metrics"].get(self.plan.metric.name) if trial is not None else None
+            if trial is not None and trial.spec.number >= 0 and value is not None:
+                seen.setdefault((trial.spec.number, record.data["epoch"]), value)
+        return [(number, epoch, value) for (number, epoch), value in seen.items()]
+
+    def _evaluation(self, trial: TrialHistory) -> Evaluation:
+        is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried) and trial.state != keys.FINISHED
+        state = keys.RUNNING if is_open and trial.spec.trial_id not in self._tried else trial.state
+        value = value_of(self.plan.metric, trial.summary, trial.epochs) if state == keys.FINISHED else None
+        return Evaluation(trial.spec.number, trial.spec.trial_id, state, value)
+
+
+def value_of(metric: Metric, summary: dict[str, float], epochs: dict[int, dict[str, float]]) -> float | None:
+    """The study's score of a finished training, or None when it did not report it.
+
+    `best/<name>` and `final/<name>` of the summary count first; a number that only epochs report (a loss,
+    say) is taken from its best or last epoch; a cost such as `train_seconds` has one value.
+    """
+    section = "best" if metric.select == "best" else "final"
+    for name in (f"{section}/{metric.name}", metric.name):
+        if name in summary:
+            return summary[name]
+    values = [metrics[metric.name] for _, metrics in sorted(epochs.items()) if metric.name in metrics]
+    if not values:
+        return None
+    if metric.select == "last":
+        return values[-1]
+    return max(values) if metric.mode == "max" else min(values)
+
+
+def _is_failure(trial: TrialHistory) -> bool:
+    """A proposal that diverges is an answer to the sampler; an arm that does is missing from the table."""
+    return trial.state == keys.FAILED or (trial.state == keys.DIVERGED and trial.spec.number < 0)
+
+
+def _finished_students(ledger: Path) -> dict[str, tuple[str, TrialHistory]]:
+    try:
+        history = History.replay(read_from(ledger)[0])
+    except LedgerError as error:
+        logger.warning("%s: nothing is taken over from it: %s", ledger, error)
+        return {}
+    return {
+        trial.spec.fingerprint: (trial.reused_from or f"{ledger.parent.name}/{name}", trial)
+        for name, trial in history.trials.items()
+        if trial.state == keys.FINISHED and trial.spec.kind != TEACHER
+    }

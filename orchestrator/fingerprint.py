@@ -1,0 +1,83 @@
+"""Identity of a result (fingerprint), and what must agree for two results to be compared (protocol).
+
+A fingerprint covers the resolved semantic configuration (defaults and seed included), the content of the
+data, the teacher and the version of the method's code. Where files lie does not enter; what they hold does.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from cdkd import METHOD_VERSION
+from cdkd.config import TrainingConfig, semantic_mapping, to_mapping
+from orchestrator.overrides import FILE_FIELDS
+from orchestrator.plan import Metric
+
+METRIC_VERSION = 1
+"""Raise it in the commit that changes what a score means."""
+
+LENGTH = 16
+
+
+def fingerprint(config: TrainingConfig, *, data_digest: str, teacher: str) -> str:
+    """Identity of the result of one training, 16 hexadecimal digits.
+
+    Args:
+        config: the complete configuration, seed included.
+        data_digest: `cdkd.data.content.content_digest` of its data.
+        teacher: fingerprint of its teacher's training, digest of a given file (`file_digest`), or empty.
+
+    Raises:
+        OSError: a weights file that the configuration names cannot be read.
+    """
+    semantic = semantic_mapping(config)
+    for path in FILE_FIELDS:
+        if semantic.get(path):
+            semantic[path] = file_digest(Path(semantic[path]))
+    identity = {"config": semantic, "data": data_digest, "teacher": teacher, "method": METHOD_VERSION}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = path.stat()
+    return _digest(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: str, size: int, modified: int) -> str:
+    """Read the file once as long as its size and time stay."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[str, Any]:
+    """What must agree between two results that stand in one table (plain, JSON-ready)."""
+    plain = to_mapping(config)
+    data = plain["data"]
+    splits = "drawn" if config.data.kind == "synthetic" else {name: data[name] for name in ("train", "val", "test")}
+    return {
+        "data": data_digest,
+        "splits": splits,
+        "holdout": config.data.holdout if config.data.kind == "coco_layout" and not config.data.val else 0.0,
+        "keypoints": config.data.keypoint_set,
+        "boxes": f"ground_truth x{config.data.box_padding:g}",
+        "input_size": config.student.input_size,
+        "flip_test": config.evaluation.flip_test,
+        "flip_shift": config.simcc.flip_shift if config.evaluation.flip_test else "none",
+        "decoding": f"simcc argmax, {config.simcc.split_ratio:g} bins per pixel, {config.simcc.score} score",
+        "metric": metric.name,
+        "metric_version": METRIC_VERSION,
+        "epochs": config.train.epochs,
+        "select": metric.select,
+        "select_by": f"val/{config.evaluation.select}",
+    }

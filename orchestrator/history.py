@@ -1,0 +1,166 @@
+"""What a ledger says happened: the state of every trial, by replay of its records. No clock, no files, no Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator import keys
+from orchestrator.ledger import Record
+from orchestrator.plan import TrialSpec
+
+
+@dataclass
+class TrialHistory:
+    """One trial as far as the ledger knows it.
+
+    Attributes:
+        spec: what was asked for (of the latest attempt: operational settings may change between attempts).
+        state: one of `keys.STATES`.
+        attempt: number of the latest attempt, from 1; 0 for a result taken over from elsewhere.
+        epochs: metrics by epoch, from 1. The first report of an epoch stands; a resumed trial repeats them.
+        epoch_times: when each of them was reported, seconds since 1970.
+        summary: of the trial's end; empty while it runs.
+        reason: why it ended as it did, one line.
+        reused_from: `<study>/<trial id>` of the result taken over, else empty.
+        started: when the first attempt began.
+        ended: when it reached its state (the last sign of life, if it was interrupted); None while it runs.
+    """
+
+    spec: TrialSpec
+    state: str
+    attempt: int
+    started: float
+    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+    epoch_times: dict[int, float] = field(default_factory=dict)
+    summary: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    reused_from: str = ""
+    ended: float | None = None
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch reported; 0 before the first."""
+        return max(self.epochs, default=0)
+
+    @property
+    def last_sign(self) -> float:
+        """When the trial was last heard of."""
+        return max([self.started, *self.epoch_times.values()])
+
+
+class History:
+    """A study's history. Trials iterate in the order in which they were first seen.
+
+    Attributes:
+        trials: by trial id.
+        specification: of the last `invoked`; empty before the first.
+        invocations: how many times the study was run.
+        is_stopped: False between `invoked` and `stopped`. A killed driver leaves no `stopped`; whether a
+            process still runs the study is the lock's to say (`ledger.holder`).
+        stopped_reason: of the last `stopped`; empty once the study was invoked again.
+        began: time of the first `invoked`; None before it.
+        stopped: time of the last `stopped`; None while the study runs.
+    """
+
+    def __init__(self) -> None:
+        self.trials: dict[str, TrialHistory] = {}
+        self.specification: dict[str, Any] = {}
+        self.invocations = 0
+        self.is_stopped = True
+        self.stopped_reason = ""
+        self.began: float | None = None
+        self.stopped: float | None = None
+
+    @classmethod
+    def replay(cls, records: Iterable[Record], *, is_running: bool = True) -> History:
+        """The history that `records` tell.
+
+        Args:
+            records: in the ledger's order.
+            is_running: whether some process still runs the study; when not, a trial that started and did not
+                end is `interrupted`.
+        """
+        history = cls()
+        for record in records:
+            history.apply(record)
+        if not is_running:
+            history.interrupt()
+        return history
+
+    def apply(self, record: Record) -> tuple[str, ...]:
+        """Take one more record in; returns the ids of the trials it changed. Unknown events change nothing."""
+        data = record.data
+        if record.event == keys.INVOKED:
+            return self._invoked(record)
+        if record.event == keys.STOPPED:
+            return self._stopped(record)
+        if record.event == keys.STARTED:
+            return self._started(trial_spec(data["trial"]), data["attempt"], record.time)
+        if record.event == keys.REUSED:
+            return self._reused(trial_spec(data["trial"]), record)
+        if record.event == keys.EPOCH:
+            return self._reported(record)
+        if record.event == keys.ENDED:
+            return self._ended(record)
+        return ()
+
+    def interrupt(self) -> tuple[str, ...]:
+        """Nobody runs the study: trials that have not ended are interrupted. Returns their ids."""
+        open_trials = {key: trial for key, trial in self.trials.items() if trial.state == keys.RUNNING}
+        for trial in open_trials.values():
+            trial.state, trial.ended = keys.INTERRUPTED, trial.last_sign
+        return tuple(open_trials)
+
+    def _invoked(self, record: Record) -> tuple[str, ...]:
+        self.specification = record.data.get("specification", {})
+        self.invocations += 1
+        self.is_stopped, self.stopped_reason, self.stopped = False, "", None
+        self.began = record.time if self.began is None else self.began
+        return self.interrupt()
+
+    def _stopped(self, record: Record) -> tuple[str, ...]:
+        self.is_stopped, self.stopped_reason, self.stopped = True, record.data.get("reason", ""), record.time
+        return self.interrupt()
+
+    def _started(self, spec: TrialSpec, attempt: int, time: float) -> tuple[str, ...]:
+        known = self.trials.get(spec.trial_id)
+        if known is None:
+            self.trials[spec.trial_id] = TrialHistory(spec, keys.RUNNING, attempt, started=time)
+        else:
+            known.spec, known.state, known.attempt, known.ended = spec, keys.RUNNING, attempt, None
+            known.summary, known.reason, known.reused_from = {}, "", ""
+        return (spec.trial_id,)
+
+    def _reused(self, spec: TrialSpec, record: Record) -> tuple[str, ...]:
+        trial = TrialHistory(spec, keys.FINISHED, attempt=0, started=record.time, ended=record.time)
+        trial.summary = record.data.get("summary", {})
+        trial.reused_from = record.data["source"]
+        self.trials[spec.trial_id] = trial
+        return (spec.trial_id,)
+
+    def _reported(self, record: Record) -> tuple[str, ...]:
+        trial = self.trials.get(record.data["trial_id"])
+        epoch = record.data["epoch"]
+        if trial is None or epoch in trial.epochs:
+            return ()
+        trial.epochs[epoch] = record.data["metrics"]
+        trial.epoch_times[epoch] = record.time
+        return (record.data["trial_id"],)
+
+    def _ended(self, record: Record) -> tuple[str, ...]:
+        data = record.data
+        trial = self.trials.get(data["trial_id"])
+        if trial is None or data["attempt"] < trial.attempt:
+            return ()  # a superseded attempt that ends late has no say
+        trial.state, trial.ended = data["state"], record.time
+        trial.summary, trial.reason = data.get("summary", {}), data.get("reason", "")
+        return (data["trial_id"],)
+
+
+def trial_spec(mapping: dict[str, Any]) -> TrialSpec:
+    """The TrialSpec that a ledger's mapping holds; fields that a newer version added are left out."""
+    names = {item.name for item in dataclasses.fields(TrialSpec)}
+    return TrialSpec(**{name: value for name, value in mapping.items() if name in names})

@@ -1,0 +1,52 @@
+"""The names under which a study is recorded: what `orchestrator` writes to MLflow and `analysis` reads.
+
+Standard library only. Metrics are stored in [0, 1]; percent only when rendered.
+"""
+
+from __future__ import annotations
+
+# Tags of MLflow runs.
+STUDY = "cdkd.study"
+KIND = "cdkd.kind"  # study (the parent run) | teacher | student
+TRIAL = "cdkd.trial_id"
+ARM = "cdkd.arm"
+SEED = "cdkd.seed"
+STATE = "cdkd.state"  # one of STATES
+FINGERPRINT = "cdkd.fingerprint"
+PROTOCOL = "cdkd.protocol"  # JSON object, see orchestrator.fingerprint.protocol
+TEACHER = "cdkd.teacher"  # fingerprint of the teacher
+REVISION = "cdkd.revision"
+REUSED_FROM = "cdkd.reused_from"  # "<study>/<trial id>" of the run this result was taken from
+REASON = "cdkd.reason"  # why a trial failed, one line
+SPECIFICATION = "specification.json"  # artifact of the parent run: what a table needs (see StudySpecification)
+PARENT = "mlflow.parentRunId"
+ATTEMPT = "cdkd.attempt"  # number of the latest attempt; 0 for a result taken over from elsewhere
+LEDGER = "cdkd.ledger"  # identity of the ledger the run was written from
+RESULTS = "cdkd.results"  # where that ledger is: host and folder
+
+# States of a trial.
+RUNNING = "running"
+FINISHED = "finished"
+PRUNED = "pruned"
+FAILED = "failed"
+DIVERGED = "diverged"
+INTERRUPTED = "interrupted"
+STATES = (RUNNING, FINISHED, PRUNED, FAILED, DIVERGED, INTERRUPTED)
+
+# Events of the study's ledger.
+INVOKED = "invoked"  # one run of the study began: {specification: {...}}
+STARTED = "started"  # {trial: TrialSpec as a mapping, attempt: int}
+EPOCH = "epoch"  # {trial_id, attempt, epoch: int from 1, metrics: {name: number}}
+ENDED = "ended"  # {trial_id, attempt, state, summary: {name: number}, reason: str, epoch: int (last one done)}
+REUSED = "reused"  # {trial: TrialSpec as a mapping, source: "<study>/<trial id>", summary: {...}}
+STOPPED = "stopped"  # one run of the study ended: {reason: str}
+
+
+def mlflow_name(metric: str) -> str:
+    """A metric's name in MLflow, which forbids `@`: `val/pckh@0.5` is stored as `val/pckh:0.5`."""
+    return metric.replace("@", ":")
+
+
+def metric_name(stored: str) -> str:
+    """The inverse of `mlflow_name`."""
+    return stored.replace(":", "@")

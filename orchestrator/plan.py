@@ -1,0 +1,112 @@
+"""What a study compiles to: its trials, its teachers and what a table of it needs. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One training that a study asks for.
+
+    Attributes:
+        trial_id: deterministic and unique in the study, fit for a folder name (`plus_sape-seed1-1f6c2a90`).
+        kind: `teacher` or `student`.
+        arm: the setting's name in the tables; for a search trial `search`.
+        seed: seed of the training (one repeat of the arm).
+        config: the complete resolved TrainingConfig as nested plain data.
+        overrides: what the arm (or the sampler) changed in the base, by dotted path.
+        fingerprint: identity of the result (orchestrator.fingerprint).
+        teacher: fingerprint of the teacher this trial needs; empty when none, or when the teacher is a given file.
+        protocol: what must agree for two results to be compared in one table.
+        number: Optuna's trial number for a search trial, else -1.
+    """
+
+    trial_id: str
+    kind: str
+    arm: str
+    seed: int
+    config: dict[str, Any]
+    overrides: dict[str, Any]
+    fingerprint: str
+    teacher: str
+    protocol: dict[str, Any]
+    number: int = -1
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The score a study maximises or minimises, and from which epoch it is taken."""
+
+    name: str  # as reported, e.g. val/pckh@0.5
+    mode: str  # max | min
+    select: str  # best | last
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial asks of the machine or cluster."""
+
+    num_workers: int = 1
+    cpus_per_worker: float = 1
+    gpus_per_worker: float = 0
+    max_concurrent_trials: int = 0  # 0: as many as fit
+    backend: str = "auto"  # auto: Ray Train for more than one worker; `train` forces it
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """A search by Optuna: sampler, pruner, budget and space (orchestrator.space)."""
+
+    sampler: str
+    sampler_options: dict[str, Any]
+    pruner: str  # none | median | asha | hyperband | any Optuna pruner by name
+    pruner_options: dict[str, Any]
+    trials: int
+    seed: int
+    space: dict[str, Any]  # dotted path -> declaration, as written in the study (checked)
+    training_seed: int
+    enqueue: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """How the study's table is laid out."""
+
+    columns: tuple[str, ...]
+    baseline: str  # arm the differences are taken to; empty: none
+    arms: tuple[str, ...]  # row order
+    components: tuple[str, ...] = ()
+    switches: dict[str, dict[str, bool]] = field(default_factory=dict)  # arm -> component -> on
+    labels: dict[str, str] = field(default_factory=dict)  # arm -> text shown
+    reference: dict[str, float] = field(default_factory=dict)  # arm -> the paper's value, in the paper's unit (percent)
+    reference_name: str = ""  # e.g. "Table IV, mpii_mean"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled study.
+
+    Attributes:
+        study: name of the study.
+        question: the comment or description the study opens with.
+        trials: student trials in running order (empty for a pure search).
+        teachers: teacher trials, one for each distinct fingerprint, that students of this plan need.
+        search: the search, or None.
+        base: the base's resolved configuration with the study's `set` applied, nested plain data.
+        seeds: repeats of every arm.
+        gpu_hours: GPU hours after which no trial is started; None: no limit.
+    """
+
+    study: str
+    question: str
+    metric: Metric
+    resources: Resources
+    table: TableSpec
+    trials: tuple[TrialSpec, ...]
+    teachers: tuple[TrialSpec, ...]
+    search: SearchSpec | None
+    base: dict[str, Any]
+    seeds: tuple[int, ...]
+    gpu_hours: float | None = None

@@ -1,0 +1,173 @@
+"""Optuna's samplers and pruners by name, with the options a study may give them.
+
+Written down rather than read from Optuna, so that a study is checked without importing it; a test holds
+these tables equal to the installed Optuna's signatures.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cdkd.config import describe, nearest
+from orchestrator.errors import Problem
+from orchestrator.space import Space, is_finite
+from orchestrator.yaml_reader import Node
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One class of `optuna.samplers` or `optuna.pruners`."""
+
+    class_name: str
+    options: Mapping[str, type]
+    needs: tuple[str, ...] = ()  # modules that Optuna imports for it
+
+
+_GENETIC = {"population_size": int, "mutation_prob": float, "crossover_prob": float, "swapping_prob": float}
+
+SAMPLERS: Mapping[str, Algorithm] = {
+    "tpe": Algorithm(
+        "TPESampler",
+        {
+            "n_startup_trials": int,
+            "n_ei_candidates": int,
+            "multivariate": bool,
+            "group": bool,
+            "constant_liar": bool,
+            "prior_weight": float,
+            "consider_magic_clip": bool,
+            "consider_endpoints": bool,
+        },
+    ),
+    "random": Algorithm("RandomSampler", {}),
+    "grid": Algorithm("GridSampler", {}),
+    "brute_force": Algorithm("BruteForceSampler", {"avoid_premature_stop": bool}),
+    "qmc": Algorithm("QMCSampler", {"qmc_type": str, "scramble": bool}, ("scipy",)),
+    "gp": Algorithm("GPSampler", {"n_startup_trials": int, "deterministic_objective": bool}, ("scipy", "torch")),
+    "cmaes": Algorithm(
+        "CmaEsSampler",
+        {
+            "sigma0": float,
+            "n_startup_trials": int,
+            "popsize": int,
+            "use_separable_cma": bool,
+            "with_margin": bool,
+            "consider_pruned_trials": bool,
+        },
+        ("cmaes",),
+    ),
+    "nsga2": Algorithm("NSGAIISampler", _GENETIC),
+    "nsga3": Algorithm("NSGAIIISampler", {**_GENETIC, "dividing_parameter": int}),
+}
+
+_HALVING = {"min_resource": int, "reduction_factor": int, "bootstrap_count": int}
+_WARM = {"n_startup_trials": int, "n_warmup_steps": int, "interval_steps": int, "n_min_trials": int}
+
+PRUNERS: Mapping[str, Algorithm] = {
+    "none": Algorithm("NopPruner", {}),
+    "median": Algorithm("MedianPruner", _WARM),
+    "percentile": Algorithm("PercentilePruner", {"percentile": float, **_WARM}),
+    "asha": Algorithm("SuccessiveHalvingPruner", {**_HALVING, "min_early_stopping_rate": int}),
+    "hyperband": Algorithm("HyperbandPruner", {**_HALVING, "max_resource": int}),
+    "threshold": Algorithm(
+        "ThresholdPruner", {"lower": float, "upper": float, "n_warmup_steps": int, "interval_steps": int}
+    ),
+}
+
+SPELLINGS = {
+    "nop": "none",
+    "successive_halving": "asha",
+    "nsgaii": "nsga2",
+    "nsgaiii": "nsga3",
+    "cma_es": "cmaes",
+    "bruteforce": "brute_force",
+}
+REQUIRED = {"percentile": "percentile"}  # options without a default in Optuna
+POPULATION_BASED = ("pbt", "pb2")
+
+
+def canonical(name: str) -> str:
+    """One spelling of an algorithm's name: `TPESampler`, `tpe` and `TPE` are `tpe`."""
+    for table in (SAMPLERS, PRUNERS):
+        for known, algorithm in table.items():
+            if name.lower() == algorithm.class_name.lower():
+                return known
+    return SPELLINGS.get(name.lower(), name.lower())
+
+
+def check_algorithm(kind: str, name: str, node: Node, problems: list[Problem]) -> Algorithm | None:
+    """The sampler or pruner of that name; None, with a problem, where there is none or it cannot be imported."""
+    table = SAMPLERS if kind == "sampler" else PRUNERS
+    key = f"search.{kind}"
+    if canonical(name) not in table:
+        hint = "trains a population, which a study cannot do" if canonical(name) in POPULATION_BASED else ""
+        reason = hint or f"must be one of {', '.join(table)}, got {name!r}{nearest(name, list(table))}"
+        problems.append(Problem(node.place_of([kind]), key, f"{name!r} {reason}" if hint else reason))
+        return None
+    algorithm = table[canonical(name)]
+    for module in algorithm.needs:
+        if importlib.util.find_spec(module) is None:
+            problems.append(
+                Problem(node.place_of([kind]), key, f"{name!r} needs the package {module!r}, which is not installed")
+            )
+    return algorithm
+
+
+def read_options(kind: str, name: str, node: Node, problems: list[Problem]) -> dict[str, Any]:
+    """The options of the search's sampler or pruner, checked; `node` is the section `search`."""
+    algorithm = check_algorithm(kind, name, node, problems)
+    key = f"{kind}_options"
+    given = node.value.get(key)
+    if algorithm is None:
+        return {}
+    if given is not None and not isinstance(given.value, dict):
+        problems.append(
+            Problem(given.place, f"search.{key}", f"must be a section of keys, got {describe(given.plain())}")
+        )
+        return {}
+    children: dict[str, Node] = given.value if given is not None else {}
+    required = REQUIRED.get(canonical(name))
+    if kind == "pruner" and required and required not in children:
+        problems.append(
+            Problem(node.place_of([kind]), f"search.{key}.{required}", f"is missing ({name} has no default for it)")
+        )
+    for option, child in children.items():
+        problems.extend(_option_problem(algorithm, f"search.{key}", option, child))
+    return {option: child.plain() for option, child in children.items()}
+
+
+def _option_problem(algorithm: Algorithm, key: str, option: str, node: Node) -> list[Problem]:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    wanted = algorithm.options.get(option)
+    if wanted is None:
+        known = list(algorithm.options)
+        options = f"; it has {', '.join(known)}" if known else ""
+        return [
+            Problem(
+                node.place,
+                f"{key}.{option}",
+                f"is no option of {algorithm.class_name}{nearest(option, known) or options}",
+            )
+        ]
+    value = node.plain()
+    fits = isinstance(value, (int, float) if wanted is float else wanted) and (
+        wanted is bool or not isinstance(value, bool)
+    )
+    return [] if fits else [Problem(node.place, f"{key}.{option}", f"must be {names[wanted]}, got {describe(value)}")]
+
+
+def check_sampler_fits(sampler: str, space: Space, node: Node, problems: list[Problem]) -> None:
+    """A grid needs countable values, and has no notion of a condition."""
+    if canonical(sampler) not in ("grid", "brute_force"):
+        return
+    space_node: Node = node.value["space"]
+    for path, declaration in space.items():
+        if not is_finite(declaration):
+            message = f"cannot be sampled by {sampler}: a float needs step, or use type: categorical"
+            problems.append(Problem(space_node.place_of([path]), path, message))
+        if canonical(sampler) == "grid" and declaration["when"]:
+            message = "cannot be sampled by grid, which knows no `when`; use sampler: brute_force"
+            problems.append(Problem(space_node.place_of([path, "when"]), path, message))

@@ -1,0 +1,463 @@
+"""A study file, read and checked: everything that can be known without data, torch or Ray.
+
+    load_study(path, overrides, profile) -> Study
+    compile_study(study) -> Plan            (orchestrator.compiler: also looks at the data)
+
+All faults of a file are found in one go and raised as one `UserError`, each with file, line, column and
+the nearest valid name. Layers of the training configuration, later over earlier: base, the study's `set`,
+the profile's `set`, `--set`, the arm. Paths of files start at the folder of the file that says them, those
+of `--set` at the current folder; an empty `data.root` stands for the environment variable CDKD_DATA_ROOT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdkd.config import (
+    SCORES,
+    ConfigError,
+    TrainingConfig,
+    describe,
+    flatten_keys,
+    nearest,
+    resolve,
+    semantic_mapping,
+    to_mapping,
+)
+from cdkd.data.paths import DATA_ROOT_VARIABLE
+from orchestrator import settings
+from orchestrator.design import BASELINE, MOST_ARMS, Arm, Component, Designer, read_components
+from orchestrator.errors import Place, Problem, UserError
+from orchestrator.library import base_names, find_base
+from orchestrator.metrics import column_fault, objective_fault
+from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
+from orchestrator.plan import Metric, Resources, SearchSpec, TableSpec
+from orchestrator.reference import reference_column
+from orchestrator.search_options import canonical, check_sampler_fits, read_options
+from orchestrator.sections import (
+    AblationSection,
+    MetricSection,
+    SearchSection,
+    StudySection,
+    TableSection,
+    read_section,
+)
+from orchestrator.space import conditions, extremes, read_enqueued, read_space
+from orchestrator.yaml_reader import Node, read_file
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+RESERVED_NAMES = ("teachers", "artifacts")
+
+
+@dataclass(frozen=True)
+class StudyArm:
+    """One setting of an ablation, resolved.
+
+    Attributes:
+        name: name in the tables.
+        overrides: what it changes in the study's configuration, by dotted path.
+        config: the configuration it makes (with the study's seed).
+        switches: component -> on; empty in a study without components.
+        place: the line that asks for it.
+    """
+
+    name: str
+    overrides: dict[str, Any]
+    config: TrainingConfig
+    switches: dict[str, bool]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study file with its profile and `--set` applied.
+
+    Attributes:
+        path: the file.
+        name: the study's name, fit for a folder.
+        question: its description, else the comment it opens with.
+        config: base and `set`, resolved: what the arms and the space change.
+        arms: of the ablation, each training once; empty for a pure search.
+        merged: name of an arm that is the same training as another -> the name it is kept under.
+        seeds: repeats of every arm.
+        search: the search, or None.
+        gpu_hours: GPU hours after which no trial is started; None: no limit.
+        layers: where the training options were set.
+    """
+
+    path: Path
+    name: str
+    question: str
+    metric: Metric
+    resources: Resources
+    config: TrainingConfig
+    arms: tuple[StudyArm, ...]
+    merged: dict[str, str]
+    seeds: tuple[int, ...]
+    search: SearchSpec | None
+    table: TableSpec
+    gpu_hours: float | None
+    layers: Layers
+
+
+def load_study(path: Path | str, overrides: Sequence[str] = (), profile: str | None = None) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path: the study file.
+        overrides: values of `--set`, each `key=value`.
+        profile: one of the file's `profiles`.
+
+    Raises:
+        UserError: with every fault of the file, its base, the profile and the overrides.
+    """
+    path = Path(path)
+    loader = _Loader(path, read_file(path))
+    study = loader.load(overrides, profile)
+    if study is None or loader.problems:
+        raise UserError.of(loader.problems)
+    return study
+
+
+class _Loader:
+    """Reads the parts of one study file, collecting problems."""
+
+    def __init__(self, path: Path, root: Node) -> None:
+        self.path = path
+        self.root = root
+        self.problems: list[Problem] = []
+
+    def load(self, overrides: Sequence[str], profile: str | None) -> Study | None:
+        """The study; None, with problems, when some part of it cannot be made."""
+        command_line = settings.command_line(overrides, self.problems)
+        chosen = self._profile(profile)
+        self.root = settings.changed(settings.changed(self.root, chosen), command_line)
+        section = read_section(StudySection, self.root, "", self.problems)
+        layers = self._layers(section, [chosen.training, command_line.training])
+        self._check_name(section)
+        ablation = section.ablation if section else None
+        components = read_components(ablation.components if ablation else None, self.problems)
+        drafts = self._drafts(ablation, components)
+        config = self._config(layers)
+        if section is None or config is None:
+            self._check_space_alone()
+            return None
+        return self._assemble(section, layers, config, components, drafts)
+
+    def _assemble(
+        self,
+        section: StudySection,
+        layers: Layers,
+        config: TrainingConfig,
+        components: Mapping[str, Component],
+        drafts: Sequence[Arm],
+    ) -> Study:
+        self._check_metric(section, config)
+        search = self._search(section.search, config, layers) if section.search else None
+        arms, merged = self._arms(drafts, components, layers)
+        seeds = section.ablation.seeds or (config.seed,) if section.ablation else ()
+        resources = Resources(**{name: getattr(section.resources, name) for name in Resources.__dataclass_fields__})
+        return Study(
+            path=self.path,
+            name=section.study,
+            question=section.description or _opening_comment(self.path),
+            metric=Metric(section.metric.name, section.metric.mode, section.metric.select),
+            resources=resources,
+            config=config,
+            arms=arms,
+            merged=merged,
+            seeds=seeds,
+            search=search,
+            table=self._table(section.table, section.metric, config, arms, merged, tuple(components)),
+            gpu_hours=section.budget.gpu_hours,
+            layers=layers,
+        )
+
+    def _tell(self, path: Sequence[str | int], message: str, key: str = "") -> None:
+        """Add a problem at a path of the file."""
+        self.problems.append(Problem(self.root.place_of(path), key or ".".join(map(str, path)), message))
+
+    # ------------------------------------------------------------------- profile, base, configuration
+
+    def _profile(self, name: str | None) -> settings.Changes:
+        """The chosen profile's changes; every profile of the file is checked."""
+        node = self.root.value.get("profiles", Node({}, self.root.place))
+        if not isinstance(node.value, dict):
+            self._tell(["profiles"], f"must be a section of profiles, got {describe(node.plain())}")
+            return settings.Changes()
+        known = {key: settings.profile(key, child, self.problems) for key, child in node.value.items()}
+        if name is not None and name not in known:
+            which = f"it has {', '.join(known)}" if known else "it has none"
+            self._tell(
+                ["profiles"], f"this study has no profile {name!r}{nearest(name, list(known))}; {which}", "--profile"
+            )
+        return known.get(name or "", settings.Changes())
+
+    def _layers(self, section: StudySection | None, changes: Sequence[Layer]) -> Layers:
+        base_key = self.root.place_of(["base"])
+        layers: list[Layer] = [self._implied(section), self._base()]
+        if section is not None and section.set is not None:
+            layers.append(read_layer(section.set, "set", self.problems))
+        return _with_data_root(Layers((*layers, *changes), base_key))
+
+    def _base(self) -> Layer:
+        node = self.root.value.get("base")
+        if node is None or not isinstance(node.value, str):
+            return {}
+        file = find_base(node.value, self.path) if re.fullmatch(r"[\w.-]+", node.value) else None
+        if file is None:
+            known = base_names(self.path)
+            self._tell(
+                ["base"], f"there is no base {node.value!r}{nearest(node.value, known)}; bases are {', '.join(known)}"
+            )
+            return {}
+        try:
+            return read_layer(read_file(file), "", self.problems)
+        except UserError as error:
+            if not error.problems:
+                raise
+            self.problems.extend(error.problems)
+            return {}
+
+    def _implied(self, section: StudySection | None) -> Layer:
+        """The study's metric also names the best epoch, unless `evaluation.select` is written somewhere."""
+        score = section.metric.name.partition("/")[2] if section else ""
+        place = self.root.place_of(["metric", "name"])
+        return {"evaluation.select": Node(score, place)} if score in SCORES else {}
+
+    def _config(self, layers: Layers) -> TrainingConfig | None:
+        """The study's configuration; None where a problem was found, or is found now, in its options."""
+        try:
+            return layers.resolve()
+        except ConfigError as error:
+            if not self.problems:
+                self.problems.extend(layers.problems(error))
+            return None
+
+    def _check_name(self, section: StudySection | None) -> None:
+        if section is None:
+            return
+        if not _NAME.fullmatch(section.study):
+            self._tell(["study"], f"must have 1 to 80 letters, digits, `_`, `.` and `-`, got {describe(section.study)}")
+        if section.study.lower() in RESERVED_NAMES:
+            self._tell(["study"], f"{section.study!r} is a folder of the results; choose another name")
+        if not {"ablation", "search"} & self.root.value.keys():
+            self._tell(["study"], "the study asks for nothing: it needs `ablation`, `search` or both", "study")
+
+    def _check_metric(self, section: StudySection, config: TrainingConfig) -> None:
+        fault = objective_fault(section.metric.name, config)
+        if fault:
+            self._tell(["metric", "name"], fault)
+        if section.search and section.metric.name.startswith("test/"):
+            self._tell(["metric", "name"], "a search is not steered by the test split; use val/...")
+
+    # -------------------------------------------------------------------------------------- ablation
+
+    def _drafts(self, ablation: AblationSection | None, components: Mapping[str, Component]) -> list[Arm]:
+        """The arms that the section asks for, unresolved, doubles included."""
+        if ablation is None:
+            return []
+        if ablation.design is None and ablation.arms is None:
+            self._tell(["ablation"], "needs `design` or `arms`")
+        is_faulty = ablation.components is not None and not components
+        designer = Designer(components, [] if is_faulty else self.problems)
+        explicit = designer.explicit(ablation.arms, ablation.arms.place, "ablation.arms") if ablation.arms else ()
+        return [*explicit, *designer.arms(ablation.design)]
+
+    def _arms(
+        self, drafts: Sequence[Arm], components: Mapping[str, Component], layers: Layers
+    ) -> tuple[tuple[StudyArm, ...], dict[str, str]]:
+        """Resolve the arms and keep one of each training."""
+        kept: dict[str, StudyArm] = {}
+        by_name: dict[str, str] = {}
+        merged: dict[str, str] = {}
+        if len(drafts) > MOST_ARMS:
+            self._tell(["ablation"], f"makes more than {MOST_ARMS} arms")
+            return (), {}
+        for draft in drafts:
+            config = self._arm_config(draft, layers)
+            if config is None:
+                continue
+            identity = _identity(config)
+            if by_name.setdefault(draft.name, identity) != identity:
+                message = f"two arms of different content are called {draft.name!r}"
+                self.problems.append(Problem(draft.place, "ablation", message))
+            arm = kept.setdefault(identity, _resolved(draft, config, components))
+            if arm.name != draft.name:
+                merged[draft.name] = arm.name
+        return tuple(kept.values()), merged
+
+    def _arm_config(self, draft: Arm, layers: Layers) -> TrainingConfig | None:
+        try:
+            return Layers((*layers.layers, draft.overrides), draft.place).resolve()
+        except ConfigError as error:
+            own = Layers((draft.overrides,), draft.place)
+            found = [Problem(p.place, p.key, f"{p.message} (in arm {draft.name!r})") for p in own.problems(error)]
+            self.problems.extend(found)
+            return None
+
+    # ---------------------------------------------------------------------------------------- search
+
+    def _search(self, section: SearchSection, config: TrainingConfig, layers: Layers) -> SearchSpec:
+        node = self.root.value["search"]
+        space = read_space(section.space, "search.space", self.problems)
+        check_sampler_fits(section.sampler, space, node, self.problems)
+        training_seed = config.seed if section.training_seed is None else section.training_seed
+        self._check_combinations(space, section.space, layers)
+        return SearchSpec(
+            sampler=canonical(section.sampler),
+            sampler_options=read_options("sampler", section.sampler, node, self.problems),
+            pruner=canonical(section.pruner),
+            pruner_options=read_options("pruner", section.pruner, node, self.problems),
+            trials=section.trials,
+            seed=section.seed,
+            space=space,
+            training_seed=training_seed,
+            enqueue=read_enqueued(section.enqueue, space, "search.enqueue", self.problems),
+        )
+
+    def _check_combinations(self, space: Mapping[str, Mapping[str, Any]], node: Node, layers: Layers) -> None:
+        """Try every extreme value of every option, by itself, against the rules between options."""
+        below = [plain_layer(layer) for layer in layers.layers]
+        for path, declaration in space.items():
+            place = node.place_of([path])
+            parents = conditions(path, space)
+            for value in extremes(declaration):
+                try:
+                    resolve(*below, {**parents, path: value})
+                except ConfigError as error:
+                    message = f"cannot be {describe(value)} here: {error}"
+                    self.problems.append(Problem(place, f"search.space.{path}", message))
+
+    def _check_space_alone(self) -> None:
+        """Tell the faults of a space also where the rest of the study cannot be made."""
+        node = self.root.value.get("search")
+        if node is not None and isinstance(node.value, dict) and "space" in node.value:
+            read_space(node.value["space"], "search.space", self.problems)
+
+    # ----------------------------------------------------------------------------------------- table
+
+    def _table(
+        self,
+        section: TableSection,
+        metric: MetricSection,
+        config: TrainingConfig,
+        arms: Sequence[StudyArm],
+        merged: Mapping[str, str],
+        components: tuple[str, ...],
+    ) -> TableSpec:
+        names = {arm.name: arm.name for arm in arms} | dict(merged)
+        for index, column in enumerate(section.columns):
+            fault = column_fault(column, config)
+            if fault:
+                self._tell(["table", "columns", index], fault, f"table.columns[{index}]")
+        switches = {arm.name: arm.switches for arm in arms}
+        title, reference = self._reference(section.reference, switches)
+        return TableSpec(
+            columns=section.columns or (metric.name,),
+            baseline=self._baseline(section, names, arms),
+            arms=self._rows(section.rows, names),
+            components=components,
+            switches=switches if components else {},
+            labels=self._labels(section.labels, names),
+            reference=reference,
+            reference_name=title,
+        )
+
+    def _baseline(self, section: TableSection, names: Mapping[str, str], arms: Sequence[StudyArm]) -> str:
+        """The named arm, else `baseline`, else the arm that changes nothing, else none."""
+        if section.baseline:
+            if section.baseline not in names:
+                self._tell(
+                    ["table", "baseline"],
+                    f"there is no arm {section.baseline!r}{nearest(section.baseline, list(names))}",
+                )
+            return names.get(section.baseline, "")
+        unchanged = next((arm.name for arm in arms if not arm.overrides), "")
+        return names.get(BASELINE, unchanged)
+
+    def _rows(self, node: Node | None, names: Mapping[str, str]) -> tuple[str, ...]:
+        every = tuple(dict.fromkeys(names.values()))
+        if node is None or node.value == "arm":
+            return every
+        if not isinstance(node.value, list):
+            self._tell(["table", "rows"], f"must be `arm` or a list of arms, got {describe(node.plain())}")
+            return every
+        wanted = [item.plain() for item in node.value]
+        for index, name in enumerate(wanted):
+            if not isinstance(name, str) or name not in names:
+                hint = nearest(str(name), list(names))
+                self._tell(["table", "rows", index], f"there is no arm {describe(name)}{hint}", f"table.rows[{index}]")
+        return tuple(dict.fromkeys(names[name] for name in wanted if isinstance(name, str) and name in names))
+
+    def _labels(self, node: Node | None, names: Mapping[str, str]) -> dict[str, str]:
+        if node is None:
+            return {}
+        if not isinstance(node.value, dict):
+            self._tell(["table", "labels"], f"must be a section {{arm: text}}, got {describe(node.plain())}")
+            return {}
+        for name, child in node.value.items():
+            if name not in names:
+                self._tell(["table", "labels", name], f"there is no arm {name!r}{nearest(name, list(names))}")
+            if not isinstance(child.plain(), str):
+                self._tell(["table", "labels", name], f"must be a text, got {describe(child.plain())}")
+        return {names[name]: str(child.plain()) for name, child in node.value.items() if name in names}
+
+    def _reference(self, name: str, switches: Mapping[str, Mapping[str, bool]]) -> tuple[str, dict[str, float]]:
+        if not name:
+            return "", {}
+        try:
+            return reference_column(name, switches)
+        except ValueError as error:
+            self._tell(["table", "reference"], str(error))
+            return "", {}
+
+
+def _with_data_root(layers: Layers) -> Layers:
+    """Write CDKD_DATA_ROOT into the configuration where no root is, so that workers elsewhere see the same one."""
+    said = [layer[path].plain() for path in ("data.root", "data.kind") for layer in layers.layers if path in layer]
+    environment = os.environ.get(DATA_ROOT_VARIABLE, "")
+    root = next((layer["data.root"].plain() for layer in reversed(layers.layers) if "data.root" in layer), "")
+    if root or not environment or "coco_layout" not in said:
+        return layers
+    place = Place(f"${DATA_ROOT_VARIABLE}")
+    node = Node(os.path.abspath(Path(environment).expanduser()), place)
+    return Layers((*layers.layers, {"data.root": node}), layers.fallback)
+
+
+def _identity(config: TrainingConfig) -> str:
+    return json.dumps(semantic_mapping(config), sort_keys=True)
+
+
+def _resolved(draft: Arm, config: TrainingConfig, components: Mapping[str, Component]) -> StudyArm:
+    switches = dict(draft.switches) or _switches_of(config, components)
+    return StudyArm(draft.name, plain_layer(draft.overrides), config, switches, draft.place)
+
+
+def _switches_of(config: TrainingConfig, components: Mapping[str, Component]) -> dict[str, bool]:
+    """Which components are on in a configuration: not all of their `off` holds, and what they need is on."""
+    flat = flatten_keys(to_mapping(config))
+    on = {
+        name: any(flat.get(path) != node.plain() for path, node in component.off.items())
+        for name, component in components.items()
+    }
+    for _ in components:
+        on = {name: is_on and all(on[need] for need in components[name].needs) for name, is_on in on.items()}
+    return on
+
+
+def _opening_comment(path: Path) -> str:
+    """The comment lines that a file opens with, as one text."""
+    lines: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if "yaml-language-server" not in line:
+            lines.append(line.lstrip("# "))
+    return " ".join(" ".join(lines).split())

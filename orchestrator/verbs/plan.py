@@ -1,0 +1,149 @@
+"""`cdkd plan STUDY`: what a study would run, without running it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.compiler import compile_study
+from orchestrator.paths import StudyPaths, results_folder
+from orchestrator.plan import Plan, TrialSpec
+from orchestrator.study import Study
+from orchestrator.verbs.study_arguments import add_study_arguments, load
+
+HEADINGS = ("arm", "seeds", "changes", "epochs", "teacher", "done")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's arguments."""
+    parser.description = "Show the trainings a study asks for: arms, seeds, teachers, epochs, and what is done already."
+    parser.epilog = "Example: cdkd plan studies/quickstart.yaml --set train.epochs=2"
+    add_study_arguments(parser)
+    parser.add_argument("--results", metavar="DIR", help="results folder (default: $CDKD_RESULTS, else ./results)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the plan.
+
+    Raises:
+        UserError: the study file, its data or its ledger cannot be used.
+    """
+    study = load(args)
+    plan = compile_study(study)
+    finished = finished_fingerprints(StudyPaths(results_folder(args.results), plan.study).ledger)
+    _print_head(plan)
+    rows = [_row(plan, arm, finished) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
+    rows += [_teacher_row(spec, finished) for spec in plan.teachers]
+    _print_table(rows)
+    sys.stdout.write("".join(f"{line}\n" for line in _notes(study, plan, finished)))
+    return 0
+
+
+def finished_fingerprints(ledger: Path) -> set[str]:
+    """Fingerprints of the trainings that this study's ledger holds as finished."""
+    if not ledger.exists():
+        return set()
+    from orchestrator import keys
+    from orchestrator.history import History
+    from orchestrator.ledger import Ledger
+
+    with Ledger.open(ledger, writer=False) as opened:
+        history = History.replay(opened.records())
+    return {trial.spec.fingerprint for trial in history.trials.values() if trial.state == keys.FINISHED}
+
+
+def student_epochs(plan: Plan) -> int:
+    """Epochs of all students' trainings together, the search's at full length."""
+    epochs = sum(int(spec.config["train"]["epochs"]) for spec in plan.trials)
+    return epochs + (plan.search.trials * int(plan.base["train"]["epochs"]) if plan.search else 0)
+
+
+def _print_head(plan: Plan) -> None:
+    metric = plan.metric
+    sys.stdout.write(f"{plan.study}: {plan.question}\n" if plan.question else f"{plan.study}\n")
+    sys.stdout.write(f"metric {metric.name} ({metric.mode}, {metric.select} epoch)\n")
+
+
+def _row(plan: Plan, arm: str, finished: set[str]) -> tuple[str, ...]:
+    specs = [spec for spec in plan.trials if spec.arm == arm]
+    teachers = sorted({_teacher_name(spec) for spec in specs})
+    return (
+        arm,
+        " ".join(str(spec.seed) for spec in specs),
+        _changes(specs[0].overrides),
+        str(specs[0].config["train"]["epochs"]),
+        " ".join(teachers),
+        _done(specs, finished),
+    )
+
+
+def _teacher_row(spec: TrialSpec, finished: set[str]) -> tuple[str, ...]:
+    student = spec.config["student"]
+    what = f"{student['backbone']} at {student['input_size']}"
+    epochs = str(spec.config["train"]["epochs"])
+    return ("(teacher)", str(spec.seed), what, epochs, spec.fingerprint[:8], _done([spec], finished))
+
+
+def _teacher_name(spec: TrialSpec) -> str:
+    if spec.teacher:
+        return spec.teacher[:8]
+    uses_one = spec.config["distill"]["sape"]["enabled"] or spec.config["distill"]["cca"]["enabled"]
+    return Path(spec.config["teacher"]["checkpoint"]).name if uses_one else "-"
+
+
+def _changes(overrides: Mapping[str, Any]) -> str:
+    return " ".join(f"{path}={json.dumps(value)}" for path, value in overrides.items()) or "-"
+
+
+def _done(specs: Sequence[TrialSpec], finished: set[str]) -> str:
+    return f"{sum(spec.fingerprint in finished for spec in specs)}/{len(specs)}"
+
+
+def _notes(study: Study, plan: Plan, finished: set[str]) -> list[str]:
+    notes = [f"{double} is the same training as {kept}: trained once" for double, kept in study.merged.items()]
+    if plan.search:
+        search = plan.search
+        notes.append(f"search: {search.trials} trials by {search.sampler}, pruner {search.pruner}, over:")
+        notes += [f"  {path}: {_declaration(declaration)}" for path, declaration in search.space.items()]
+    open_trials = [spec for spec in plan.trials if spec.fingerprint not in finished]
+    students = len(plan.trials) + (plan.search.trials if plan.search else 0)
+    done = f", {len(plan.trials) - len(open_trials)} of them done" if finished else ""
+    notes.append(
+        f"{students} student trainings{done}, {len(plan.teachers)} teachers, {student_epochs(plan)} student epochs"
+    )
+    return notes
+
+
+def _declaration(declaration: Mapping[str, Any]) -> str:
+    """A declaration of a space in one line."""
+    when = "".join(
+        f" when {parent} is {' or '.join(map(json.dumps, allowed))}" for parent, allowed in declaration["when"].items()
+    )
+    if declaration["type"] == "categorical":
+        return f"one of {', '.join(map(json.dumps, declaration['choices']))}{when}"
+    log = ", log" if declaration["log"] else ""
+    step = f", step {declaration['step']}" if declaration["step"] else ""
+    return f"{declaration['type']} in [{declaration['low']}, {declaration['high']}]{log}{step}{when}"
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """A rich table on a terminal; aligned plain columns elsewhere."""
+    if not rows:
+        return
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(*HEADINGS)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        Console().print(table)
+        return
+    widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in range(len(HEADINGS))]
+    for row in (HEADINGS, *rows):
+        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")

@@ -1,0 +1,47 @@
+"""Results of different protocols do not stand in one table."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from analysis import protocols
+from analysis.errors import MixedProtocols
+
+
+def trials(*protocols_of_arms: tuple[str, dict]) -> pd.DataFrame:
+    return pd.DataFrame([{"arm": arm, "protocol": protocol} for arm, protocol in protocols_of_arms])
+
+
+MIXED = trials(("a", {"epochs": 3, "data": {"flip": True}}), ("b", {"epochs": 3, "data": {"flip": False}}))
+
+
+def test_one_protocol_passes_without_a_note() -> None:
+    assert protocols.check(trials(("a", {"epochs": 3}), ("b", {"epochs": 3}))) == []
+
+
+def test_the_refusal_names_field_values_and_arms() -> None:
+    with pytest.raises(MixedProtocols, match=r"data\.flip: true \(a\); false \(b\)") as error:
+        protocols.check(MIXED)
+    assert (error.value.field, error.value.values) == ("data.flip", ("true", "false"))
+
+
+@pytest.mark.parametrize("allowed", ["data.flip", "data"])
+def test_an_allowed_difference_is_noted(allowed: str) -> None:
+    assert protocols.check(MIXED, [allowed]) == ["Protocols differ in data.flip, as allowed: true (a); false (b)."]
+
+
+def test_allowing_one_field_does_not_allow_another() -> None:
+    with pytest.raises(MixedProtocols):
+        protocols.check(MIXED, ["epochs", "dat"])
+
+
+def test_a_field_only_one_has_is_a_difference() -> None:
+    with pytest.raises(MixedProtocols, match=r"epochs: 3 \(a\); absent \(b\)"):
+        protocols.check(trials(("a", {"epochs": 3}), ("b", {})))
+
+
+def test_the_brief_leaves_out_what_differs_and_shortens_digests() -> None:
+    assert protocols.brief(MIXED) == "epochs 3"
+    assert protocols.brief(trials(("a", {"data": "0123456789abcdef"}))) == "data 01234567"
+    assert protocols.brief(MIXED[:0]) == ""

@@ -1,0 +1,259 @@
+"""Training examples and the order they come in."""
+
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, default_collate
+
+from cdkd.config import AugmentationConfig
+from cdkd.data.coco_layout import read_coco_layout
+from cdkd.data.crops import warp_points
+from cdkd.data.dataset import PoseDataset, epoch_batches
+from cdkd.data.errors import DataError
+from cdkd.data.images import ImageCache
+from cdkd.data.instances import PersonInstance
+from cdkd.keypoints import KEYPOINT_SETS
+
+LSP = KEYPOINT_SETS["lsp14"]
+FLIPPED = AugmentationConfig(0.0, 0.0, 0.0, 0.0, 1.0)
+AUGMENTED = AugmentationConfig(0.3, 0.25, 30.0, 0.6, 0.5)
+
+
+def dataset_of(
+    instances: list[PersonInstance], augmentation: AugmentationConfig | None = None, **changes
+) -> PoseDataset:
+    options = {
+        "student_size": 32,
+        "teacher_size": 128,
+        "split_ratio": 2.0,
+        "box_padding": 1.25,
+        "augmentation": augmentation,
+        "seed": 0,
+        "image_cache": ImageCache(),
+    }
+    return PoseDataset(instances, LSP, **{**options, **changes})
+
+
+@pytest.fixture
+def people(write_layout) -> list[PersonInstance]:
+    file, images = write_layout(image_count=6)
+    return read_coco_layout(file, images, LSP)
+
+
+def equal(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_an_example_has_what_the_contract_says(people):
+    example = dataset_of(people, AUGMENTED)[3]
+    assert {key: (value.dtype, tuple(value.shape)) for key, value in example.items()} == {
+        "student_image": (torch.uint8, (3, 32, 32)),
+        "teacher_image": (torch.uint8, (3, 128, 128)),
+        "bins": (torch.int64, (14, 2)),
+        "weight": (torch.float32, (14,)),
+        "to_image": (torch.float32, (2, 3)),
+        "index": (torch.int64, ()),
+    }
+    assert example["index"] == 3
+
+
+def test_without_a_teacher_size_there_is_no_teacher_image(people):
+    example, with_teacher = dataset_of(people, AUGMENTED, teacher_size=None)[3], dataset_of(people, AUGMENTED)[3]
+    assert "teacher_image" not in example
+    del with_teacher["teacher_image"]
+    assert equal(example, with_teacher)
+
+
+def test_examples_collate_and_a_batch_equals_its_examples(people):
+    dataset = dataset_of(people, AUGMENTED)
+    batch = default_collate([dataset[index] for index in (4, 0, 5)])
+    assert batch["teacher_image"].shape == (3, 3, 128, 128)
+    assert equal(default_collate(dataset.__getitems__([4, 0, 5])), batch)
+
+
+def test_bins_are_the_keypoints_in_the_students_crop(people):
+    example = dataset_of(people)[0]
+    person = people[0]
+    side = 70 * 1.25
+    corner = np.array([50 - side / 2, 45 - side / 2])
+    keypoints_input = (person.keypoints_image - corner) * 32 / side
+    assert np.array_equal(example["bins"].numpy(), np.around(keypoints_input * 2).astype(int))
+    assert example["weight"].tolist() == [1.0] * 14
+
+
+def test_unlabelled_keypoints_and_keypoints_outside_the_crop_weigh_nothing(write_layout, make_record):
+    keypoints = [40.0, 40.0, 2] * 14
+    keypoints[5] = 0
+    keypoints[6:8] = [119.0, 40.0]
+    file, images = write_layout([make_record(1, 1, keypoints=keypoints)])
+    example = dataset_of(read_coco_layout(file, images, LSP))[0]
+    assert example["weight"].tolist() == [1.0, 0.0, 0.0] + [1.0] * 11
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_to_image_leads_from_the_crop_back_to_the_keypoints(people, index: int):
+    example = dataset_of(people, AUGMENTED, split_ratio=64.0)[index]
+    keypoints_input = example["bins"].numpy() / 64
+    back = warp_points(keypoints_input, example["to_image"].numpy())
+    is_flipped = dataset_of(people, AUGMENTED).view(index).is_flipped
+    expected = people[index].keypoints_image[list(LSP.flip_permutation) if is_flipped else slice(None)]
+    inside = example["weight"].numpy() > 0
+    assert inside.sum() > 3
+    assert np.abs(back - expected)[inside].max() < 0.06
+
+
+def test_both_crops_show_a_dot_at_places_related_by_the_ratio_of_their_sizes(tmp_path: Path, write_layout, make_record):
+    """One view at two sizes: x_teacher = m * x_student, here found again from the pixels."""
+    keypoints = [60.0, 45.0, 2] * 14
+    file, images = write_layout([make_record(1, 1, keypoints=keypoints)], image_count=1)
+    picture = np.zeros((90, 120, 3), np.uint8)
+    cv2.circle(picture, (60, 45), 4, (255, 255, 255), -1)
+    cv2.imwrite(str(images / "people1.png"), picture)
+    people = read_coco_layout(file, images, LSP)
+    for epoch in range(8):
+        dataset = dataset_of(people, AUGMENTED)
+        dataset.set_epoch(epoch)
+        example = dataset[0]
+        student, teacher = (center_of_mass(example[name]) for name in ("student_image", "teacher_image"))
+        exact = warp_points([60, 45], dataset.view(0).affine(32))
+        assert np.abs(teacher - 4 * exact).max() < 0.2
+        assert np.abs(student - exact).max() < 0.3
+        assert np.abs(example["bins"][0].numpy() / 2 - exact).max() <= 0.25 + 1e-6
+
+
+def center_of_mass(image: torch.Tensor) -> np.ndarray:
+    mass = image[0].numpy().astype(float)
+    rows, columns = np.indices(mass.shape)
+    return np.array([(columns * mass).sum(), (rows * mass).sum()]) / mass.sum()
+
+
+def test_in_a_flipped_view_left_and_right_change_names(people):
+    plain, flipped = dataset_of(people)[0], dataset_of(people, FLIPPED)[0]
+    left, right = LSP.names.index("left_wrist"), LSP.names.index("right_wrist")
+    neck = LSP.names.index("neck")
+    count = 32 * 2
+    for here, there in ((left, right), (right, left), (neck, neck)):
+        mirrored = count - plain["bins"][there, 0]
+        assert abs(int(flipped["bins"][here, 0] - mirrored)) <= 1
+        assert flipped["bins"][here, 1] == plain["bins"][there, 1]
+    assert plain["bins"][left, 0] != plain["bins"][right, 0]
+
+
+def test_visibility_goes_with_the_name(write_layout, make_record):
+    keypoints = [40.0, 40.0, 2] * 14
+    wrist = LSP.names.index("left_wrist")
+    keypoints[3 * wrist + 2] = 0
+    file, images = write_layout([make_record(1, 1, keypoints=keypoints)])
+    people = read_coco_layout(file, images, LSP)
+    assert dataset_of(people)[0]["weight"][wrist] == 0
+    weight = dataset_of(people, FLIPPED)[0]["weight"]
+    assert weight[wrist] == 1
+    assert weight[LSP.names.index("right_wrist")] == 0
+
+
+def test_views_depend_on_seed_epoch_and_index_alone(people):
+    dataset = dataset_of(people, AUGMENTED)
+    dataset.set_epoch(3)
+    first = dataset[2]
+    dataset.set_epoch(4)
+    assert not equal(first, dataset[2])
+    dataset.set_epoch(3)
+    assert equal(first, dataset[2])
+    other = dataset_of(people, AUGMENTED, seed=1)
+    other.set_epoch(3)
+    assert not equal(first, other[2])
+    larger = dataset_of(people, AUGMENTED, student_size=64, teacher_size=None)
+    larger.set_epoch(3)
+    assert larger.view(2) == dataset.view(2), "the student's size moves no random number"
+
+
+def test_any_number_of_loader_processes_gives_the_same_pixels_in_every_epoch(people):
+    """Processes that outlive an epoch must learn of the next one."""
+    seen = []
+    for workers in (0, 2):
+        dataset = dataset_of(people, AUGMENTED)
+        loader = DataLoader(dataset, batch_size=2, num_workers=workers, persistent_workers=workers > 0)
+        epochs = []
+        for epoch in (1, 2):
+            dataset.set_epoch(epoch)
+            epochs.append(list(loader))
+        seen.append(epochs)
+    assert not equal(seen[0][0][0], seen[0][1][0])
+    for alone, together in zip([*seen[0][0], *seen[0][1]], [*seen[1][0], *seen[1][1]], strict=True):
+        assert equal(alone, together)
+
+
+def test_opencv_uses_no_threads_of_its_own(people):
+    dataset = dataset_of(people)
+    assert cv2.getNumThreads() == 1
+    cv2.setNumThreads(2)
+    restored = pickle.loads(pickle.dumps(dataset))
+    assert cv2.getNumThreads() == 1
+    assert equal(restored[1], dataset[1])
+
+
+def test_a_broken_image_is_named(people):
+    people[1].image.write_bytes(b"")
+    with pytest.raises(DataError, match=r"people2\.png: image file is empty"):
+        dataset_of(people)[1]
+
+
+def test_a_list_of_batches_covers_the_epoch_and_drops_the_rest():
+    batches = epoch_batches(23, 5, seed=0, epoch=1)
+    flat = [index for batch in batches for index in batch]
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5]
+    assert len(set(flat)) == 20
+    assert set(flat) <= set(range(23))
+    assert all(type(index) is int for index in flat)
+
+
+def test_the_order_changes_with_seed_and_epoch_only():
+    assert epoch_batches(50, 10, 0, 1) == epoch_batches(50, 10, 0, 1)
+    assert epoch_batches(50, 10, 0, 1) != epoch_batches(50, 10, 0, 2)
+    assert epoch_batches(50, 10, 0, 1) != epoch_batches(50, 10, 1, 1)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 6])
+def test_ranks_share_each_global_batch(world_size: int):
+    whole = epoch_batches(40, 12, 3, 2)
+    parts = [epoch_batches(40, 12, 3, 2, rank, world_size) for rank in range(world_size)]
+    for step, batch in enumerate(whole):
+        assert [part[step] for part in parts] == [batch[rank::world_size] for rank in range(world_size)]
+
+
+def test_batches_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="positive multiple of the 4 workers, got 6"):
+        epoch_batches(50, 6, 0, 0, 0, 4)
+    with pytest.raises(ValueError, match="positive multiple of the 1 workers, got 0"):
+        epoch_batches(50, 0, 0, 0)
+    with pytest.raises(ValueError, match=r"rank must be in 0\.\.1, got 2"):
+        epoch_batches(50, 6, 0, 0, 2, 2)
+    with pytest.raises(DataError, match="7 training instances do not fill one batch of 8"):
+        epoch_batches(7, 8, 0, 0)
+    assert len(epoch_batches(8, 8, 0, 0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images", "keypoint_set"),
+    [
+        ("lsp/train.json", "lsp/images", "lsp14"),
+        ("coco/annotations/person_keypoints_val2017.json", "coco/val2017", "coco17"),
+    ],
+)
+def test_real_crops_of_both_sizes_show_the_same(shared_data: Path, annotations: str, images: str, keypoint_set: str):
+    names = KEYPOINT_SETS[keypoint_set]
+    people = read_coco_layout(shared_data / annotations, shared_data / images, names)[::60]
+    options = {"student_size": 64, "teacher_size": 256, "split_ratio": 3.0, "box_padding": 1.25, "seed": 0}
+    dataset = PoseDataset(people, names, augmentation=AUGMENTED, image_cache=None, **options)
+    correlations = []
+    for example in map(dataset.__getitem__, range(len(people))):
+        # student pixel x is teacher pixel 4 x, not the mean of 4 x .. 4 x + 3: no half-pixel term
+        teacher = example["teacher_image"][:, ::4, ::4].flatten().double()
+        student = example["student_image"].flatten().double()
+        correlations.append(float(torch.corrcoef(torch.stack([teacher, student]))[0, 1]))
+    assert len(correlations) > 10
+    assert min(correlations) > 0.99

@@ -1,0 +1,136 @@
+"""The configuration reader: strict, complete in its complaints, canonical in its identity."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from cdkd.config import (
+    PRESETS,
+    TAU_AT_THETA_ONE,
+    ConfigError,
+    TrainingConfig,
+    declared_fields,
+    field_at,
+    from_mapping,
+    resolve,
+    semantic_mapping,
+    to_mapping,
+)
+
+PATHS = list(declared_fields(TrainingConfig))
+LEAVES = [path for path in PATHS if not any(other.startswith(path + ".") for other in PATHS)]
+
+
+def problems_of(*layers: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(*layers)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_defaults_are_the_paper_preset() -> None:
+    assert resolve() == TrainingConfig()
+    assert resolve({"preset": "paper"}) == resolve()
+
+
+def test_a_resolved_configuration_survives_a_round_trip() -> None:
+    config = resolve({"distill.sape.kernels": [3, 5], "student": {"input_size": 32}, "preset": "fixed"})
+    assert from_mapping(TrainingConfig, to_mapping(config)) == config
+
+
+def test_every_problem_is_reported_with_its_path_and_the_nearest_name() -> None:
+    found = problems_of({"student": {"input_sizes": 32}, "distill.cca.merge": "center", "train": {"epochs": "ten"}})
+    assert found == [
+        "distill.cca.merge: must be one of floor, centred, split, matrix, got 'center' (did you mean 'centred'?)",
+        "student.input_sizes: unknown key (did you mean 'input_size'?)",
+        'train.epochs: must be a whole number, got "ten"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"seed": True}, "must be a whole number, got true"),
+        ({"train.learning_rate": 0}, "must be greater than 0, got 0.0"),
+        ({"train.learning_rate": "1e-3"}, "YAML reads 1e-3 as a text"),
+        ({"train.learning_rate": math.inf}, "must be a finite number"),
+        ({"distill.sape.kernels": [3, 4]}, "kernel sizes must be odd"),
+        ({"distill.sape.kernels": []}, "must name at least one kernel"),
+        ({"distill.sape.kernels": 3}, "must be a list, got 3"),
+        ({"student.input_size": 48}, "must be a multiple of 32, got 48"),
+        ({"distill.etht.init_tau": 30.0}, "must lie between tau_min=1.0"),
+        ({"teacher.split_ratio": 2.5}, "do not divide into"),
+        ({"data.kind": "coco_layout"}, "must name at least one annotation file"),
+        ({"student": 5}, "student: must be a section of keys, got 5"),
+        ({"distill": {"sape": None}}, "distill.sape: must be a section of keys, got nothing"),
+    ],
+)
+def test_wrong_values_are_refused_with_rule_and_value(layer: dict[str, Any], message: str) -> None:
+    assert any(message in found for found in problems_of(layer))
+
+
+def test_presets_set_the_same_keys_and_name_existing_fields() -> None:
+    assert {frozenset(values) for values in PRESETS.values()} == {frozenset(PRESETS["paper"])}
+    for path in PRESETS["paper"]:
+        field_at(path)
+
+
+def test_a_later_preset_replaces_an_earlier_one_and_explicit_keys_of_its_layer_win() -> None:
+    config = resolve({"preset": "official", "distill.cca.merge": "split"}, {"preset": "fixed"})
+    assert config.distill.cca.merge == "centred"
+    config = resolve({"preset": "fixed"}, {"preset": "official", "distill.cca.merge": "split"})
+    assert config.distill.cca.merge == "split"
+    assert config.distill.sape.detach_student
+
+
+def test_initial_temperature_is_the_released_one() -> None:
+    assert pytest.approx(15.621171572600, abs=1e-11) == TAU_AT_THETA_ONE
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_field_is_either_in_the_identity_or_operational(path: str) -> None:
+    """Walks all fields: a new field without a decision fails here."""
+    item = field_at(path)
+    parents = [".".join(path.split(".")[:count]) for count in range(1, path.count(".") + 1)]
+    operational = item.metadata["operational"] or any(field_at(parent).metadata["operational"] for parent in parents)
+    everything_on = resolve(
+        {"data.kind": "coco_layout", "data.train": [{"annotations": "a.json", "images": "a"}]}
+    )
+    identity = semantic_mapping(everything_on) | semantic_mapping(resolve())
+    assert (path in identity) == (not operational)
+
+
+def test_operational_fields_do_not_change_the_identity() -> None:
+    assert semantic_mapping(resolve({"runtime.threads": 2, "data.root": "/x"})) == semantic_mapping(resolve())
+
+
+@pytest.mark.parametrize(
+    "irrelevant",
+    [
+        {"distill.sape.projectors": 5},
+        {"distill.alpha": 3.0},
+        {"distill.cca.merge": "split"},
+        {"teacher.input_size": 128},
+        {"distill.etht.learn": []},
+        {"preset": "fixed"},
+    ],
+)
+def test_parts_that_are_switched_off_do_not_change_the_identity(irrelevant: dict[str, Any]) -> None:
+    plain = {"distill.sape.enabled": False, "distill.cca.enabled": False}
+    assert semantic_mapping(resolve(irrelevant, plain)) == semantic_mapping(resolve(plain))
+
+
+def test_one_projector_has_no_unit_to_weigh_it() -> None:
+    config = resolve({"distill.sape.projectors": 1})
+    assert not config.uses_sau
+    assert semantic_mapping(config) == semantic_mapping(resolve({"distill.sape.projectors": 1, "distill.sape.sau": False}))
+
+
+def test_teacher_configuration_is_plain_simcc_at_the_teachers_size() -> None:
+    config = resolve({"teacher": {"input_size": 128, "backbone": "hrnet_w8", "epochs": 7, "seed": 5}, "seed": 9})
+    teacher = config.for_teacher()
+    assert not teacher.needs_teacher
+    assert (teacher.student.input_size, teacher.train.epochs, teacher.seed) == (128, 7, 5)
+    assert teacher == resolve({"seed": 1}, to_mapping(config) | {"seed": 1}).for_teacher()

@@ -1,0 +1,117 @@
+"""Fingerprints change with everything that changes a result, and with nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdkd.config import TrainingConfig, resolve
+from orchestrator import fingerprint as module
+from orchestrator.fingerprint import file_digest, fingerprint, protocol
+from orchestrator.plan import Metric
+
+METRIC = Metric("val/pckh@0.5", "max", "best")
+
+
+def identity(*layers, data_digest="d", teacher="t"):
+    return fingerprint(resolve({"simcc.split_ratio": 2.0}, *layers), data_digest=data_digest, teacher=teacher)
+
+
+def test_it_is_sixteen_hexadecimal_digits():
+    assert len(identity()) == 16
+    int(identity(), 16)
+
+
+def test_it_does_not_depend_on_the_process_that_computes_it():
+    assert fingerprint(TrainingConfig(), data_digest="d", teacher="t") == fingerprint(
+        resolve({}), data_digest="d", teacher="t"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"train.epochs": 3},
+        {"distill.alpha": 0.5},
+        {"evaluation.select": "ap"},
+        {"student.backbone": "hrnet_w8"},
+        {"data.augmentation.flip_probability": 0.0},
+        {"data.synthetic.seed": 3},
+        {"preset": "official"},
+    ],
+)
+def test_what_changes_the_result_changes_it(change):
+    assert identity(change) != identity()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runtime.device": "cuda"},
+        {"runtime.threads": 4},
+        {"evaluation.batch_size": 8},
+        {"data.root": "/somewhere"},
+        {"preset": "paper"},
+        {"data.holdout": 0.3},  # read only with coco_layout
+    ],
+)
+def test_where_and_how_fast_it_runs_does_not(change):
+    assert identity(change) == identity()
+
+
+def test_options_of_a_part_that_is_off_do_not_count():
+    off = {"distill.sape.enabled": False}
+    assert identity(off, {"distill.sape.projectors": 7}) == identity(off)
+
+
+def test_data_teacher_and_method_count(monkeypatch):
+    assert identity(data_digest="other") != identity()
+    assert identity(teacher="other") != identity()
+    before = identity()
+    monkeypatch.setattr(module, "METHOD_VERSION", 10_000)
+    assert identity() != before
+
+
+def test_weights_files_count_by_content(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    same, moved, other = (identity({"student.pretrained": str(tmp_path / name)}) for name in "abc")
+    assert same == moved != other
+    assert same != identity()
+
+
+def test_a_file_that_changes_is_read_again(tmp_path):
+    file = tmp_path / "weights"
+    file.write_bytes(b"1")
+    before = file_digest(file)
+    file.write_bytes(b"22")
+    assert file_digest(file) != before
+
+
+class TestProtocol:
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"student.input_size": 128}, "input_size"),
+            ({"evaluation.flip_test": False}, "flip_test"),
+            ({"simcc.flip_shift": "official"}, "flip_shift"),
+            ({"train.epochs": 3}, "epochs"),
+            ({"evaluation.select": "ap"}, "select_by"),
+            ({"data.box_padding": 1.5}, "boxes"),
+            ({"simcc.split_ratio": 2.0}, "decoding"),
+            ({"data.keypoint_set": "lsp14"}, "keypoints"),
+        ],
+    )
+    def test_what_makes_two_results_incomparable_is_in_it(self, change, field):
+        one, other = (protocol(resolve(layer), METRIC, "d") for layer in ({}, change))
+        assert one[field] != other[field]
+
+    def test_data_metric_and_epoch_are_in_it(self):
+        one = protocol(resolve({}), METRIC, "d")
+        other = protocol(resolve({}), Metric("val/ap", "max", "last"), "e")
+        assert {name for name in one if one[name] != other[name]} == {"data", "metric", "select"}
+
+    def test_what_an_ablation_varies_is_not(self):
+        arms = ({}, {"distill.sape.enabled": False}, {"distill.alpha": 3.0, "seed": 4})
+        first, *others = (protocol(resolve(layer), METRIC, "d") for layer in arms)
+        assert all(other == first for other in others)
