@@ -78,7 +78,7 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-BACKBONES = ("hrnet_w32", "hrnet_w48", "hrnet_w16", "hrnet_w8", "resnet18", "resnet50", "resnet101", "resnet152")
+BACKBONES = ("hrnet_w32", "hrnet_w48", "hrnet_w16", "resnet18", "resnet50", "resnet101", "resnet152")
 KEYPOINT_SETS = ("coco17", "mpii16", "crowdpose14", "lsp14")
 SCORES = ("pckh@0.5", "pckh@0.1", "pck@0.2", "ap", "ap50", "ap75", "ar")
 TAU_AT_THETA_ONE = 1.0 + 20.0 / (1.0 + math.exp(-1.0))
@@ -117,15 +117,21 @@ class AugmentationConfig:
 class DataConfig:
     """Which people are trained and tested on."""
 
-    kind: str = option("synthetic", help="synthetic set, or files in COCO keypoint layout", choices=("synthetic", "coco_layout"))
+    kind: str = option(
+        "synthetic", help="synthetic set, or files in COCO keypoint layout", choices=("synthetic", "coco_layout")
+    )
     root: str = option(
-        "", help="data folder; empty: the environment variable CDKD_DATA_ROOT (coco_layout) or the cache (synthetic)", operational=True
+        "",
+        help="data folder; empty: the environment variable CDKD_DATA_ROOT (coco_layout) or the cache (synthetic)",
+        operational=True,
     )
     keypoint_set: str = option("mpii16", help="keypoint convention of the annotation files", choices=KEYPOINT_SETS)
     train: tuple[SourceConfig, ...] = option((), help="training files (coco_layout)")
     val: tuple[SourceConfig, ...] = option((), help="validation files; none: data.holdout of the training images")
     test: tuple[SourceConfig, ...] = option((), help="test files, evaluated once at the end of a training; may be none")
-    holdout: float = option(0.1, help="part of the training images held out for validation when data.val is empty", minimum=0, maximum=0.9)
+    holdout: float = option(
+        0.1, help="part of the training images held out for validation when data.val is empty", minimum=0, maximum=0.9
+    )
     box_padding: float = option(1.25, help="factor on the square box around a person", exclusive_minimum=0)
     on_bad_record: str = option("stop", help="what a broken image or record does", choices=("stop", "skip"))
     synthetic: SyntheticConfig = option(SyntheticConfig, help="the drawn set")
@@ -166,6 +172,11 @@ class SimCCConfig:
         "mean_visible", help="reduction of the per-keypoint divergence", choices=("mean_visible", "nmt", "nmtnorm")
     )
     task_scale: float = option(1.0, help="factor on the task loss (the released code: 1000)", exclusive_minimum=0)
+    head_init: str = option(
+        "uniform",
+        help="first weights of the two classifiers: random, or each map's marginals",
+        choices=("uniform", "marginal"),
+    )
     flip_shift: str = option("exact", help="bin shift of the flipped prediction", choices=("exact", "official", "none"))
     score: str = option("max", help="keypoint score from the two axis maxima", choices=("max", "min", "mean"))
 
@@ -176,10 +187,14 @@ class SapeConfig:
 
     enabled: bool = option(True, help="use feature alignment")
     feature: str = option("final_layer", help="the aligned feature", choices=("final_layer", "stage4"))
-    projector: str = option("spatial", help="form of a projector's linear map", choices=("spatial", "full", "separable"))
+    projector: str = option(
+        "spatial", help="form of a projector's linear map", choices=("spatial", "full", "separable")
+    )
     projectors: int = option(3, help="number of projectors (K)", minimum=1, maximum=32)
     sau: bool = option(True, help="weigh the projectors by the scale-adaptive unit; false: plain mean")
-    kernels: tuple[int, ...] = option((3, 5, 7, 7), help="kernel sizes of the unit's convolutions (odd)", minimum=1, maximum=31)
+    kernels: tuple[int, ...] = option(
+        (3, 5, 7, 7), help="kernel sizes of the unit's convolutions (odd)", minimum=1, maximum=31
+    )
     fuse: str = option("sum", help="fusion of the unit's branches", choices=("sum", "concat"))
     fuse_order: str = option(
         "sum_gap_fc", help="order of fusion, pooling and the linear map", choices=("sum_gap_fc", "fc_gap_sum")
@@ -187,7 +202,9 @@ class SapeConfig:
     add_mean_branch: bool = option(False, help="append the projectors' mean as one more branch (released code)")
     hidden: int = option(32, help="width of the unit's hidden layer", minimum=1)
     hidden_relu: bool = option(False, help="ReLU after the unit's hidden layer")
-    extra_fc: str = option("none", help="one more linear layer in the unit (Fig. 6)", choices=("none", "post_gap", "pre_softmax"))
+    extra_fc: str = option(
+        "none", help="one more linear layer in the unit (Fig. 6)", choices=("none", "post_gap", "pre_softmax")
+    )
     detach_student: bool = option(False, help="cut the gradient to the student (released code)")
     trainable: bool = option(True, help="train projectors and unit; false: frozen at initialisation (released code)")
     cosine: str = option("sample", help="vectors compared by the cosine", choices=("sample", "channel"))
@@ -213,10 +230,14 @@ class EthtConfig:
     """Easy-to-hard training: adversarially learned temperature and loss weights (paper Eq. 9-12, method section 5)."""
 
     learn: tuple[str, ...] = option(("tau",), help="what is learned", choices=("tau", "alpha", "beta"))
-    init_tau: float = option(TAU_AT_THETA_ONE, help="temperature at the start (constant when not learned)", exclusive_minimum=0)
+    init_tau: float = option(
+        TAU_AT_THETA_ONE, help="temperature at the start (constant when not learned)", exclusive_minimum=0
+    )
     tau_min: float = option(1.0, help="lower bound of the temperature", exclusive_minimum=0)
     tau_range: float = option(20.0, help="width of the temperature's range", exclusive_minimum=0)
-    schedule: str = option("cosine", help="growth of the reversal strength xi", choices=("cosine", "linear", "constant", "official"))
+    schedule: str = option(
+        "cosine", help="growth of the reversal strength xi", choices=("cosine", "linear", "constant", "official")
+    )
     length: int = option(0, help="epochs over which xi grows; 0: all epochs", minimum=0)
     optimizer: str = option("sgd", help="optimizer of the learned scalars", choices=("sgd", "adam"))
     learning_rate: float = option(1e-3, help="step size for the learned scalars", exclusive_minimum=0)
@@ -225,11 +246,13 @@ class EthtConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """The distillation losses and their weights; L = L_task + alpha * L_feature + beta * tau^2 * L_logit (paper Eq. 8)."""
+    """The distillation losses and their weights: L_task + alpha L_feature + beta tau^2 L_logit (paper Eq. 8)."""
 
     alpha: float = option(1.0, help="weight of the feature loss", minimum=0)
     beta: float = option(1.0, help="weight of the logit loss", minimum=0)
-    legacy_factor: float = option(1.0, help="constant factor on both distillation losses (released code: 0.4)", exclusive_minimum=0)
+    legacy_factor: float = option(
+        1.0, help="constant factor on both distillation losses (released code: 0.4)", exclusive_minimum=0
+    )
     sape: SapeConfig = option(SapeConfig, help="feature alignment")
     cca: CcaConfig = option(CcaConfig, help="logit alignment")
     etht: EthtConfig = option(EthtConfig, help="easy-to-hard curriculum")
@@ -275,7 +298,12 @@ class RuntimeConfig:
 class TrainingConfig:
     """Everything that determines one training (and, in `runtime`, where it runs)."""
 
-    preset: str = option("paper", help="the method variant whose values the rest starts from", choices=("paper", "official", "fixed"), operational=True)
+    preset: str = option(
+        "paper",
+        help="the method variant whose values the rest starts from",
+        choices=("paper", "official", "fixed"),
+        operational=True,
+    )
     seed: int = option(0, help="seed of every random stream of the student's training", minimum=0)
     data: DataConfig = option(DataConfig, help="data set")
     student: ModelConfig = option(ModelConfig, help="the low-resolution network")
@@ -304,7 +332,7 @@ class TrainingConfig:
 
     @property
     def uses_sau(self) -> bool:
-        """True when the scale-adaptive unit has projectors to choose from (one alone, or with its own mean, weighs 1)."""
+        """True when the scale-adaptive unit has projectors to choose from (one alone always weighs 1)."""
         sape = self.distill.sape
         return sape.enabled and sape.sau and sape.projectors > 1
 
@@ -335,17 +363,24 @@ class TrainingConfig:
 
 def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
     """Rules between fields that no single field can state."""
-    for path, size in (("student.input_size", config.student.input_size), ("teacher.input_size", config.teacher.input_size)):
+    for path, size in (
+        ("student.input_size", config.student.input_size),
+        ("teacher.input_size", config.teacher.input_size),
+    ):
         if size % 32:
             yield ConfigProblem(path, f"must be a multiple of 32, got {size}")
     if any(kernel % 2 == 0 for kernel in config.distill.sape.kernels):
-        yield ConfigProblem("distill.sape.kernels", f"kernel sizes must be odd, got {list(config.distill.sape.kernels)}")
+        yield ConfigProblem(
+            "distill.sape.kernels", f"kernel sizes must be odd, got {list(config.distill.sape.kernels)}"
+        )
     if config.distill.sape.sau and not config.distill.sape.kernels:
         yield ConfigProblem("distill.sape.kernels", "must name at least one kernel while distill.sape.sau is true")
     etht = config.distill.etht
     if not etht.tau_min < etht.init_tau < etht.tau_min + etht.tau_range:
         yield ConfigProblem(
-            "distill.etht.init_tau", f"must lie between tau_min={etht.tau_min} and tau_min+tau_range={etht.tau_min + etht.tau_range}, got {etht.init_tau}"
+            "distill.etht.init_tau",
+            f"must lie between tau_min={etht.tau_min} and tau_min+tau_range={etht.tau_min + etht.tau_range}, "
+            f"got {etht.init_tau}",
         )
     if config.needs_teacher and config.distill.cca.enabled and config.distill.cca.merge != "matrix":
         teacher_bins = config.teacher.input_size * config.teacher_split_ratio
@@ -353,7 +388,8 @@ def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
         are_sizes_valid = config.student.input_size % 32 == 0 and config.teacher.input_size % 32 == 0
         if are_sizes_valid and teacher_bins % student_bins:
             yield ConfigProblem(
-                "distill.cca.merge", f"{teacher_bins:g} teacher bins do not divide into {student_bins:g} student bins; use merge: matrix"
+                "distill.cca.merge",
+                f"{teacher_bins:g} teacher bins do not divide into {student_bins:g} student bins; use merge: matrix",
             )
     if config.data.kind == "coco_layout" and not config.data.train:
         yield ConfigProblem("data.train", "must name at least one annotation file when data.kind is coco_layout")
@@ -398,7 +434,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 PRESETS = {**PRESETS, "fixed": {**PRESETS["paper"], "distill.cca.merge": "centred", "distill.cca.mask_invisible": True}}
-"""What each variant of the method sets (method sections 0 and 12). All set the same keys, so one replaces another entirely."""
+"""What each variant of the method sets (method sections 0 and 12). All set the same keys: one replaces another."""
 
 
 # ------------------------------------------------------------------------- plain data to dataclasses
@@ -544,7 +580,9 @@ def _read_section(cls: type, mapping: Any, path: str, problems: list[ConfigProbl
         return None
 
 
-def _read_value(annotation: Any, item: dataclasses.Field[Any], value: Any, path: str, problems: list[ConfigProblem]) -> Any:
+def _read_value(
+    annotation: Any, item: dataclasses.Field[Any], value: Any, path: str, problems: list[ConfigProblem]
+) -> Any:
     if is_dataclass(annotation):
         return _read_section(typing.cast(type, annotation), value, path, problems)
     if typing.get_origin(annotation) is tuple:
@@ -578,7 +616,8 @@ def check_scalar(annotation: Any, rules: Mapping[str, Any] | types.MappingProxyT
         raise ValueError(f"must be a finite number, got {value}")
     choices = rules.get("choices")
     if choices is not None and value not in choices:
-        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r}{nearest(str(value), [str(c) for c in choices])}")
+        hint = nearest(str(value), [str(choice) for choice in choices])
+        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r}{hint}")
     if rules.get("minimum") is not None and value < rules["minimum"]:
         raise ValueError(f"must be at least {rules['minimum']:g}, got {value!r}")
     if rules.get("exclusive_minimum") is not None and value <= rules["exclusive_minimum"]:
@@ -630,7 +669,11 @@ def semantic_mapping(config: TrainingConfig) -> dict[str, Any]:
 
 def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
     """Prefixes of the fields that nothing reads in this configuration."""
-    unused = ["data.train", "data.val", "data.test", "data.holdout", "data.on_bad_record"] if config.data.kind == "synthetic" else ["data.synthetic."]
+    unused = (
+        ["data.train", "data.val", "data.test", "data.holdout", "data.on_bad_record"]
+        if config.data.kind == "synthetic"
+        else ["data.synthetic."]
+    )
     if not config.needs_teacher:
         unused += ["teacher.", "distill.legacy_factor"]
     if not config.distill.sape.enabled:
@@ -638,9 +681,20 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
     elif not config.uses_sau:
         unused += [f"distill.sape.{name}" for name in ("kernels", "fuse", "hidden", "extra_fc", "add_mean_branch")]
     if not config.distill.cca.enabled:
-        unused += ["distill.beta", "distill.etht.init_tau", "distill.etht.tau_", *(f"distill.cca.{name}" for name in _names_but(CcaConfig, "enabled"))]
+        unused += [
+            "distill.beta",
+            "distill.etht.init_tau",
+            "distill.etht.tau_",
+            *(f"distill.cca.{name}" for name in _names_but(CcaConfig, "enabled")),
+        ]
     if not config.learned:
-        unused += ["distill.etht.schedule", "distill.etht.length", "distill.etht.optimizer", "distill.etht.learning_rate", "distill.etht.trainable"]
+        unused += [
+            "distill.etht.schedule",
+            "distill.etht.length",
+            "distill.etht.optimizer",
+            "distill.etht.learning_rate",
+            "distill.etht.trainable",
+        ]
     if config.teacher.checkpoint:
         unused += [f"teacher.{name}" for name in ("pretrained", "epochs", "batch_size", "learning_rate", "seed")]
     return tuple(unused)

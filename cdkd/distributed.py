@@ -28,6 +28,9 @@ class World:
         return self.rank == 0
 
 
+ALONE = World()
+
+
 def is_parallel() -> bool:
     """True when several workers share this training."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -173,9 +173,7 @@ def predict(
             x, y = _probabilities(net, images)
             if evaluation.flip_test:
                 flipped = _probabilities(net, images.flip(3))
-                x, y = merge_flip(
-                    x, y, *flipped, keypoint_set.flip_permutation, simcc.split_ratio, simcc.flip_shift
-                )
+                x, y = merge_flip(x, y, *flipped, keypoint_set.flip_permutation, simcc.split_ratio, simcc.flip_shift)
         points, confidence = decode(x, y, simcc.split_ratio, simcc.score)
         indices.append(batch["index"].numpy())
         keypoints.append(to_image(points.float().cpu(), batch["to_image"]).numpy())

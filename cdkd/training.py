@@ -35,7 +35,7 @@ from cdkd.data.instances import PersonInstance
 from cdkd.data.splits import Splits, load_splits
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
-from cdkd.distributed import World, agree, synchronise_batch_norm
+from cdkd.distributed import ALONE, World, agree, synchronise_batch_norm
 from cdkd.engine import Arithmetic, predict, train_one_epoch
 from cdkd.evaluation.cost import macs, parameter_count, summary_gflops
 from cdkd.evaluation.scores import Predictions, score
@@ -69,7 +69,7 @@ def train(
     *,
     folder: Path,
     teacher_file: Path | None = None,
-    world: World = World(),
+    world: World = ALONE,
 ) -> dict[str, float]:
     """Train one student (or, with distillation switched off, one plain network) and score it.
 
@@ -137,6 +137,9 @@ class _Training:
         self.splits = load_splits(config.data)
         self.keypoint_set: KeypointSet = self.splits.keypoint_set
         self.cache = ImageCache(config.runtime.cache_images)
+        if config.runtime.loader_workers and config.runtime.cache_images:
+            # Before loader processes fork: what they decode themselves is lost with them at the epoch's end.
+            self.cache.preload(person.image for person in (*self.splits.train, *self.splits.val))
         self.teacher_digest = ""
         self.distiller = self._build(teacher_file)
         self.optimizers = build_optimizers(self.distiller, config)
@@ -155,7 +158,8 @@ class _Training:
             load_backbone(distiller.student, Path(config.student.pretrained))
         if self.world.size > 1:
             synchronise_batch_norm(distiller)
-        return distiller.to(self.arithmetic.device, memory_format=torch.channels_last)
+        distiller.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return distiller.to(self.arithmetic.device)
 
     def run(self) -> dict[str, float]:
         """Resume, train to the last epoch unless asked to stop, and score."""
@@ -188,9 +192,7 @@ class _Training:
         if self.world.size == 1:
             return self.distiller
         device = self.arithmetic.device
-        return nn.parallel.DistributedDataParallel(
-            self.distiller, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-        )
+        return nn.parallel.DistributedDataParallel(self.distiller, [device] if device.type == "cuda" else None)
 
     def _one_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
         config = self.config
@@ -395,7 +397,8 @@ def _recorded_digest(file: Path) -> str | None:
     summary = file.with_name(SUMMARY)
     if not summary.is_file():
         return None
-    return json.loads(summary.read_text()).get("sha256", {}).get(file.name)
+    digests: dict[str, str] = json.loads(summary.read_text()).get("sha256", {})
+    return digests.get(file.name)
 
 
 def cost_of(config: TrainingConfig, keypoint_set: KeypointSet) -> dict[str, float]:
@@ -446,9 +449,7 @@ def load_student(file: Path, overrides: Mapping[str, Any] | None = None) -> Trai
     return TrainedStudent(net.eval(), config, keypoint_set, int(state["epoch"]))
 
 
-def evaluate_checkpoint(
-    file: Path, split: str = "val", overrides: Mapping[str, Any] | None = None
-) -> dict[str, float]:
+def evaluate_checkpoint(file: Path, split: str = "val", overrides: Mapping[str, Any] | None = None) -> dict[str, float]:
     """Scores of a trained student on one split (`train`, `val` or `test`) of its data set.
 
     Raises:

@@ -19,8 +19,15 @@ from orchestrator.errors import Refused, UserError, one_line
 VERBS: Mapping[str, str] = {
     "validate": "check study files, every fault at once",
     "plan": "show what a study would run",
+    "run": "do what a study asks for; run again, it continues",
+    "status": "show where a running or past study stands",
+    "stop": "stop a running study cleanly",
     "table": "print a study's table from the MLflow store",
     "figure": "draw a study's learning curves from the MLflow store",
+    "ui": "serve MLflow's pages on this machine",
+    "train": "train one configuration, without Ray",
+    "evaluate": "score a trained network",
+    "predict": "draw the predicted poses in images",
 }
 """Verb -> its line in `cdkd --help`. `orchestrator.verbs.<verb>` has `configure(parser)` and `run(args) -> int`."""
 
@@ -59,10 +66,11 @@ def _run(words: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"cdkd {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, help_line in VERBS.items():
-        module = importlib.import_module(f"orchestrator.verbs.{verb}")
         child = verbs.add_parser(verb, help=help_line, formatter_class=argparse.RawDescriptionHelpFormatter)
-        module.configure(child)
-        child.set_defaults(run=module.run)
+        if words[:1] == [verb]:  # the others are not imported: `cdkd train` runs where their packages are missing
+            module = importlib.import_module(f"orchestrator.verbs.{verb}")
+            module.configure(child)
+            child.set_defaults(run=module.run)
     args = parser.parse_args(words)
     code: int = args.run(args)
     return code

@@ -110,6 +110,10 @@ class Conductor:
         """Record that a run of the study begins, with what a table of it needs."""
         self._append(keys.INVOKED, {"specification": specification})
 
+    def listen(self, listener: Listener) -> None:
+        """Tell `listener` of every record from now on."""
+        self._listeners = (*self._listeners, listener)
+
     # What to run next.
 
     def next_trial(self) -> TrialSpec | Wait | None:
@@ -397,13 +401,14 @@ class Conductor:
 
     def _propose(self) -> None:
         from cdkd.config import ConfigError
+        from cdkd.data.errors import DataError
 
         if self._sampler is None or self._search_trials is None:
             raise ValueError("a plan with a search needs search_trials")
         proposal = self._sampler.ask()
         try:
             spec, teacher = self._search_trials(self.plan, proposal.number, proposal.overrides)
-        except ConfigError as error:
+        except (ConfigError, DataError) as error:
             self._reject(proposal, str(error))
             return
         self._proposals[spec.trial_id] = proposal

@@ -14,8 +14,10 @@ from typing import Any
 
 from cdkd import METHOD_VERSION
 from cdkd.config import TrainingConfig, semantic_mapping, to_mapping
-from orchestrator.overrides import FILE_FIELDS
 from orchestrator.plan import Metric
+
+FILE_FIELDS = ("student.pretrained", "teacher.pretrained", "teacher.checkpoint")
+"""Options that name a weights file: what it holds counts, not where it lies."""
 
 METRIC_VERSION = 1
 """Raise it in the commit that changes what a score means."""

@@ -21,10 +21,10 @@ from cdkd.config import (
     resolve,
 )
 from orchestrator.errors import Place, Problem
+from orchestrator.fingerprint import FILE_FIELDS as FILE_FIELDS
 from orchestrator.yaml_reader import Node
 
 COMMAND_LINE = "--set"
-FILE_FIELDS = ("student.pretrained", "teacher.pretrained", "teacher.checkpoint")
 PATH_FIELDS = ("data.root", *FILE_FIELDS)
 
 MUST_FIT: Mapping[str, tuple[str, ...]] = {

@@ -22,11 +22,15 @@ from orchestrator.errors import UserError
 from orchestrator.paths import StudyPaths
 from orchestrator.resources import Machine
 
+logger = logging.getLogger(__name__)
+
+PREFIX = "cdkd-ray-"
+STARTS = 3
 OBJECT_STORE_BYTES = 128 * 2**20  # trials exchange texts of a few kilobytes
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: not a word from Tune
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without GPUs keeps CUDA_VISIBLE_DEVICES: no warning about it
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # orchestrator.stopping has it
@@ -79,8 +83,7 @@ def _join(address: str) -> Machine:
     try:
         ray.init(address=address, runtime_env=env, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as error:  # Ray raises whatever its layers raise: ConnectionError, RuntimeError, ValueError ...
-        first = str(error).strip().split("\n", maxsplit=1)[0]
-        raise UserError(f"--address {address}: cannot join this Ray cluster: {first}") from None
+        raise UserError(f"--address {address}: cannot join this Ray cluster: {_first_line(error)}") from None
     there = ray.cluster_resources()
     return Machine(there.get("CPU", 0), there.get("GPU", 0))
 
@@ -90,31 +93,45 @@ def _local(paths: StudyPaths, machine: Machine, uses_train: bool) -> Iterator[No
     import ray
 
     protect_token()
-    reap(paths)
-    folder = tempfile.mkdtemp(prefix="cdkd-ray-")  # mode 0700; short, since it holds Unix sockets
-    note = _note(paths)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(folder)
-    port = _free_port()
-    os.environ["RAY_GCS_SERVER_PORT"] = str(port)  # so that the address is known before the cluster is there
     try:
-        ray.init(
-            address="local",
-            num_cpus=int(machine.cpus) + (1 if uses_train else 0),  # the Tune actors around Train take 0.01 each
-            num_gpus=int(machine.gpus),
-            include_dashboard=uses_train,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            runtime_env={"env_vars": {"RAY_ADDRESS": f"127.0.0.1:{port}"}} if uses_train else {},
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
+        for attempt in range(1, STARTS + 1):
+            reap(paths)
+            try:
+                _start(paths, machine, uses_train)
+                break
+            except Exception as error:  # Ray gives its processes 30 seconds, which a busy machine may exceed
+                ray.shutdown()
+                logger.warning("Ray did not start (attempt %d of %d): %s", attempt, STARTS, _first_line(error))
+        else:
+            raise UserError(f"Ray did not start on this machine in {STARTS} attempts; `--in-process` does without it")
         yield
     finally:
         ray.shutdown()
         os.environ.pop("RAY_GCS_SERVER_PORT", None)
         reap(paths)  # a start that failed, and agents that outlive their cluster
+
+
+def _start(paths: StudyPaths, machine: Machine, uses_train: bool) -> None:
+    import ray
+
+    folder = tempfile.mkdtemp(prefix=PREFIX)  # mode 0700; a short path, since it holds Unix sockets
+    note = _note(paths)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(folder)
+    port = _free_port()
+    os.environ["RAY_GCS_SERVER_PORT"] = str(port)  # so that the address is known before the cluster is there
+    ray.init(
+        address="local",
+        num_cpus=int(machine.cpus) + (1 if uses_train else 0),  # the Tune actors around Train take 0.01 each
+        num_gpus=int(machine.gpus),
+        include_dashboard=uses_train,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        runtime_env={"env_vars": {"RAY_ADDRESS": f"127.0.0.1:{port}"}} if uses_train else {},
+        _node_ip_address="127.0.0.1",
+        _temp_dir=folder,
+    )
 
 
 def protect_token() -> None:
@@ -135,7 +152,7 @@ def reap(paths: StudyPaths) -> None:
     note = _note(paths)
     with suppress(FileNotFoundError):
         folder = note.read_text().strip()
-        if Path(folder).name.startswith("cdkd-ray-"):
+        if Path(folder).name.startswith(PREFIX):
             _kill_users(folder)
             shutil.rmtree(folder, ignore_errors=True)
         note.unlink()
@@ -148,6 +165,10 @@ def _kill_users(folder: str) -> None:
             is_ours = entry.stat().st_uid == os.getuid() and int(entry.name) != os.getpid()
             if is_ours and folder.encode() in (entry / "cmdline").read_bytes():
                 os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]
 
 
 def _note(paths: StudyPaths) -> Path:

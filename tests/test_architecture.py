@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for package in ("cdkd", "orchestrator", "analysis") for path in (ROOT / package).rglob("*.py"))
-LAUNCHERS = {"orchestrator/tune.py", "orchestrator/ray_train.py", "orchestrator/cluster.py"}
+LAUNCHERS = {"orchestrator/tune.py", "orchestrator/ray_train.py", "orchestrator/ray_session.py"}
 MLFLOW = {"orchestrator/tracking.py", "analysis/store.py"}
 CDKD_LAYERS = {
     "checkpoint": 0, "config": 0, "distributed": 0, "keypoints": 0, "simcc": 1, "drawing": 1,
@@ -55,7 +55,9 @@ def test_imports_point_downward(path: Path) -> None:
     if name.startswith("analysis/"):
         assert not used & {"torch", "ray", "cdkd", "optuna"}
         inside = {module for module in imported if module.startswith("orchestrator")}
-        assert inside <= {"orchestrator", "orchestrator.keys"} | {m for m in inside if m.startswith("orchestrator.keys.")}
+        assert inside <= {"orchestrator", "orchestrator.keys"} | {
+            m for m in inside if m.startswith("orchestrator.keys.")
+        }
     if name.startswith("orchestrator/"):
         assert "ray" not in used or name in LAUNCHERS
     if name not in MLFLOW:

@@ -58,7 +58,7 @@ class _BadRecordError(Exception):
     """A record that breaks a rule; carries what is wrong, without the file's name."""
 
 
-class _LeftOut(Exception):  # noqa: N818 - not an error
+class _LeftOut(Exception):
     """A sound record that is no example; carries why."""
 
 

@@ -298,6 +298,7 @@ def build_distiller(config: TrainingConfig, keypoint_count: int, teacher: PoseNe
         config.simcc.split_ratio,
         keypoint_count,
         generator=torch_generator(config.seed, "student"),
+        head_init=config.simcc.head_init,
     )
     if config.needs_teacher:
         teacher = _checked_teacher(config, keypoint_count, teacher)

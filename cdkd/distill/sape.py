@@ -244,11 +244,10 @@ def cosine_distance(lifted: Tensor, target: Tensor, cosine: str, eps: float) -> 
         raise ValueError(f"cosine must be sample or channel, got {cosine!r}")
     first = 1 if cosine == "sample" else 2
     precision = torch.promote_types(lifted.dtype, torch.float32)
-    with torch.autocast(lifted.device.type, enabled=False):
-        ours, theirs = (
-            F.normalize(feature.to(precision).flatten(first), dim=-1, eps=eps) for feature in (lifted, target.detach())
-        )
-        return 1.0 - (ours * theirs).sum(-1).mean()
+    ours, theirs = (
+        F.normalize(feature.to(precision).flatten(first), dim=-1, eps=eps) for feature in (lifted, target.detach())
+    )
+    return 1.0 - (ours * theirs).sum(-1).mean()
 
 
 def assemble_sape(config: SapeConfig, *, has_unit: bool, channels: int, student_side: int, teacher_side: int) -> Sape:

@@ -6,6 +6,8 @@ about a quarter less time on a CPU (benchmarks/teacher_forward.py).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -30,7 +32,7 @@ def fold_batch_norm(module: nn.Module) -> None:
 
 def _fold(module: nn.Module) -> None:
     children = list(module.named_children())
-    for (conv_name, conv), (norm_name, norm) in zip(children, children[1:]):
+    for (conv_name, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
             setattr(module, norm_name, nn.Identity())

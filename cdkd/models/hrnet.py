@@ -169,15 +169,3 @@ def hrnet_w16() -> HRNet:
         module_counts=(1, 1, 1),
         block_count=1,
     )
-
-
-def hrnet_w8() -> HRNet:
-    """A small HRNet of this project, to be trained on a CPU: four stages, all branches, one module each."""
-    return HRNet(
-        stem_channels=(16, 32),
-        bottleneck_width=16,
-        bottleneck_count=2,
-        width=8,
-        module_counts=(1, 1, 1),
-        block_count=2,
-    )

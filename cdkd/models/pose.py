@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cdkd.models.hrnet import HRNet, hrnet_w8, hrnet_w16, hrnet_w32, hrnet_w48
+from cdkd.models.hrnet import HRNet, hrnet_w16, hrnet_w32, hrnet_w48
 from cdkd.models.resnet import ResNet, resnet18, resnet50, resnet101, resnet152
 from cdkd.simcc import class_count
 
@@ -21,7 +21,6 @@ BACKBONE_BUILDERS: Mapping[str, Callable[[], Backbone]] = {
     "hrnet_w32": hrnet_w32,
     "hrnet_w48": hrnet_w48,
     "hrnet_w16": hrnet_w16,
-    "hrnet_w8": hrnet_w8,
     "resnet18": resnet18,
     "resnet50": resnet50,
     "resnet101": resnet101,
@@ -126,12 +125,26 @@ def _add_backbone_prefix(_module: nn.Module, state: dict[str, Any], prefix: str,
 
 
 def build_pose_net(
-    backbone: str, input_size: int, split_ratio: float, keypoint_count: int, *, generator: torch.Generator
+    backbone: str,
+    input_size: int,
+    split_ratio: float,
+    keypoint_count: int,
+    *,
+    generator: torch.Generator,
+    head_init: str = "uniform",
 ) -> PoseNet:
     """A pose network on the CPU with random weights, every one of which is drawn from `generator`.
 
     The backbone is drawn before the head, so that it does not depend on the head's sizes. The global
     random state is neither read nor changed.
+
+    Args:
+        backbone: a name in BACKBONE_BUILDERS.
+        input_size: S, pixels.
+        split_ratio: bins per pixel.
+        keypoint_count: J.
+        generator: source of the weights.
+        head_init: `uniform` (PyTorch's default, as released) or `marginal` (see `marginal_head`).
 
     Raises:
         ValueError: an unknown backbone, or sizes the network cannot have.
@@ -140,7 +153,33 @@ def build_pose_net(
         net = assemble_pose_net(backbone, input_size, split_ratio, keypoint_count)
     net = net.to_empty(device="cpu")
     initialise(net, generator)
+    if head_init == "marginal":
+        marginal_head(net)
     return net
+
+
+MARGINAL_GAIN = 4.0
+"""Sum of a classifier's initial weights over the cells at a bin's own coordinate."""
+
+
+@torch.no_grad()
+def marginal_head(net: PoseNet) -> None:
+    """Let each classifier begin as a marginal of the map: a bin's score sums the cells near its coordinate.
+
+    A keypoint's map then means a heatmap from the first step on, which a classifier with random weights
+    has to find out first; on a small training budget that is worth several epochs.
+
+    Differs from released code: there both classifiers begin at PyTorch's default.
+    """
+    side = net.input_size // FEATURE_STRIDE
+    classes = net.mlp_head_x.out_features
+    bins_of_cells = (torch.arange(side) + 0.5) * (classes / side) - 0.5
+    distance_cells = (torch.arange(classes)[:, None] - bins_of_cells) * (side / classes)
+    nearness = MARGINAL_GAIN / side * torch.exp(-0.5 * distance_cells**2)
+    net.mlp_head_x.weight.copy_(nearness[:, None, :].expand(classes, side, side).flatten(1))
+    net.mlp_head_y.weight.copy_(nearness[:, :, None].expand(classes, side, side).flatten(1))
+    net.mlp_head_x.bias.zero_()
+    net.mlp_head_y.bias.zero_()
 
 
 def assemble_pose_net(backbone: str, input_size: int, split_ratio: float, keypoint_count: int) -> PoseNet:

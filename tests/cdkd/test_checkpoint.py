@@ -25,7 +25,7 @@ def state_of(epoch: int) -> dict[str, object]:
     return {"weights": torch.full((64,), float(epoch)), "epoch": epoch}
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> CheckpointFolder:
     checkpoints = CheckpointFolder(tmp_path)
     for epoch in (1, 2, 3):

@@ -95,9 +95,7 @@ def test_every_field_is_either_in_the_identity_or_operational(path: str) -> None
     item = field_at(path)
     parents = [".".join(path.split(".")[:count]) for count in range(1, path.count(".") + 1)]
     operational = item.metadata["operational"] or any(field_at(parent).metadata["operational"] for parent in parents)
-    everything_on = resolve(
-        {"data.kind": "coco_layout", "data.train": [{"annotations": "a.json", "images": "a"}]}
-    )
+    everything_on = resolve({"data.kind": "coco_layout", "data.train": [{"annotations": "a.json", "images": "a"}]})
     identity = semantic_mapping(everything_on) | semantic_mapping(resolve())
     assert (path in identity) == (not operational)
 
@@ -125,11 +123,13 @@ def test_parts_that_are_switched_off_do_not_change_the_identity(irrelevant: dict
 def test_one_projector_has_no_unit_to_weigh_it() -> None:
     config = resolve({"distill.sape.projectors": 1})
     assert not config.uses_sau
-    assert semantic_mapping(config) == semantic_mapping(resolve({"distill.sape.projectors": 1, "distill.sape.sau": False}))
+    assert semantic_mapping(config) == semantic_mapping(
+        resolve({"distill.sape.projectors": 1, "distill.sape.sau": False})
+    )
 
 
 def test_teacher_configuration_is_plain_simcc_at_the_teachers_size() -> None:
-    config = resolve({"teacher": {"input_size": 128, "backbone": "hrnet_w8", "epochs": 7, "seed": 5}, "seed": 9})
+    config = resolve({"teacher": {"input_size": 128, "backbone": "hrnet_w16", "epochs": 7, "seed": 5}, "seed": 9})
     teacher = config.for_teacher()
     assert not teacher.needs_teacher
     assert (teacher.student.input_size, teacher.train.epochs, teacher.seed) == (128, 7, 5)

@@ -45,14 +45,18 @@ def work(rank: int, port: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     net = small_net()
     synchronise_batch_norm(net)
-    parallel = nn.parallel.DistributedDataParallel(net, broadcast_buffers=False)
+    parallel = nn.parallel.DistributedDataParallel(net)
     loss = masked_loss(parallel(images()[rank::2]), WEIGHT[rank::2])
     loss.backward()
     total = loss.detach().clone()
     dist.all_reduce(total)
     answers = (agree(rank == 0), agree(rank == 1), gather(rank * 10))
     if rank == 1:
-        result = {"loss": total / 2, "gradients": [p.grad for p in net.parameters()], "buffers": dict(net.named_buffers())}
+        result = {
+            "loss": total / 2,
+            "gradients": [p.grad for p in net.parameters()],
+            "buffers": dict(net.named_buffers()),
+        }
         torch.save(result | {"answers": answers}, Path(folder) / "result.pt")
     dist.destroy_process_group()
 
@@ -69,7 +73,11 @@ def one_worker() -> dict[str, object]:
     net = small_net()
     loss = masked_loss(net(images()), WEIGHT)
     loss.backward()
-    return {"loss": loss.detach(), "gradients": [p.grad for p in net.parameters()], "buffers": dict(net.named_buffers())}
+    return {
+        "loss": loss.detach(),
+        "gradients": [p.grad for p in net.parameters()],
+        "buffers": dict(net.named_buffers()),
+    }
 
 
 def test_loss_gradients_and_running_statistics_agree(

@@ -21,11 +21,11 @@ BASE = {
     "data.synthetic.train_images": 24,
     "data.synthetic.val_images": 8,
     "data.synthetic.image_size": 64,
-    "student": {"backbone": "hrnet_w8", "input_size": 32},
-    "teacher": {"backbone": "hrnet_w8", "input_size": 64, "epochs": 1, "batch_size": 8},
+    "student": {"backbone": "hrnet_w16", "input_size": 32},
+    "teacher": {"backbone": "hrnet_w16", "input_size": 64, "epochs": 1, "batch_size": 8},
     "train": {"epochs": 3, "batch_size": 8},
     "evaluation.flip_test": False,
-    "runtime.device": "cpu",
+    "runtime": {"device": "cpu", "threads": 1},
 }
 PLAIN = {"distill.sape.enabled": False, "distill.cca.enabled": False}
 

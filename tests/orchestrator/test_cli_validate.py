@@ -201,7 +201,7 @@ def without(lines, rng):
 
 def doubled(lines, rng):
     index = rng.randrange(len(lines))
-    return lines[:index] + [lines[index]] + lines[index:]
+    return [*lines[:index], lines[index], *lines[index:]]
 
 
 def with_span(text, rng, length, new):

@@ -16,8 +16,8 @@ from orchestrator.plan import Plan
 from orchestrator.study import load_study
 
 BASE = """\
-student: {input_size: 32, backbone: hrnet_w8}
-teacher: {input_size: 128, backbone: hrnet_w8, epochs: 4, seed: 5}
+student: {input_size: 32, backbone: hrnet_w16}
+teacher: {input_size: 128, backbone: hrnet_w16, epochs: 4, seed: 5}
 simcc: {split_ratio: 2.0}
 train: {epochs: 3}
 """

@@ -34,7 +34,7 @@ def test_it_does_not_depend_on_the_process_that_computes_it():
         {"train.epochs": 3},
         {"distill.alpha": 0.5},
         {"evaluation.select": "ap"},
-        {"student.backbone": "hrnet_w8"},
+        {"student.backbone": "hrnet_w16"},
         {"data.augmentation.flip_probability": 0.0},
         {"data.synthetic.seed": 3},
         {"preset": "official"},

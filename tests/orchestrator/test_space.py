@@ -183,7 +183,11 @@ def test_a_declaration_that_cannot_be_sampled_is_one_line(declaration, fault):
     ],
 )
 def test_a_condition_must_be_reachable(when, fault):
-    before = "distill.sape.enabled: {choices: [true]}\ndistill.sape.projectors: {low: 1, high: 3}\ndistill.beta: {low: 0, high: 1}\n"
+    before = (
+        "distill.sape.enabled: {choices: [true]}\n"
+        "distill.sape.projectors: {low: 1, high: 3}\n"
+        "distill.beta: {low: 0, high: 1}\n"
+    )
     after = "train.epochs: {low: 1, high: 3}\n"
     _, problems = checked(f"{before}distill.alpha: {{low: 0, high: 1, when: {when}}}\n{after}")
     assert len(problems) == 1

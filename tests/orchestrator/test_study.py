@@ -9,7 +9,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.study import Study, load_study
 
-BASE = "student: {input_size: 32, backbone: hrnet_w8}\nteacher: {input_size: 128}\nsimcc: {split_ratio: 2.0}\n"
+BASE = "student: {input_size: 32, backbone: hrnet_w16}\nteacher: {input_size: 128}\nsimcc: {split_ratio: 2.0}\n"
 
 DESIGN_EXAMPLE = """\
 # Which of SAPE, CCA and ETHT matters at 64x64?  -> Table IV
@@ -285,7 +285,7 @@ resources: {num_workers: 0}
             ("profiles: {tiny: {set: {train.epoch: 1}}}", "train.epoch: no such configuration key"),
             ("profiles: {tiny: {ablation.seed: [1]}}", "unknown key (did you mean 'ablation.seeds'?)"),
             ("set: {student: }", "student: must be a section of keys, got nothing"),
-            ("set: {student: {backbone: x}, student.backbone: hrnet_w8}", "is written twice"),
+            ("set: {student: {backbone: x}, student.backbone: hrnet_w16}", "is written twice"),
             ("set: {data.train: [{annotations: a}]}", "data.train[0].images: is missing"),
             ("set: {data.kind: coco_layout}", "data.train: must name at least one annotation file"),
             ("set: {data.keypoint_set: coco17}", "metric.name: coco17 has no head segment"),

@@ -23,9 +23,9 @@ from cdkd.models.pose import build_pose_net
 
 KEYPOINTS = 3
 BASE = {
-    "student.backbone": "hrnet_w8",
+    "student.backbone": "hrnet_w16",
     "student.input_size": 32,
-    "teacher.backbone": "hrnet_w8",
+    "teacher.backbone": "hrnet_w16",
     "teacher.input_size": 64,
     "simcc.split_ratio": 2.0,
     "distill.sape.hidden": 4,
@@ -86,7 +86,7 @@ VARIANTS = {
 
 
 @functools.cache
-def make_teacher(input_size=64, split_ratio=2.0, backbone="hrnet_w8"):
+def make_teacher(input_size=64, split_ratio=2.0, backbone="hrnet_w16"):
     teacher = build_pose_net(backbone, input_size, split_ratio, KEYPOINTS, generator=torch_generator(9, "teacher"))
     return liven(teacher)
 
@@ -320,7 +320,7 @@ def test_the_feature_option_names_what_is_aligned():
     final, _ = make_distiller()
     stage4, _ = make_distiller({"distill.sape.feature": "stage4"})
     assert final.sape.unit.convolutions[0][0].in_channels == KEYPOINTS
-    assert stage4.sape.unit.convolutions[0][0].in_channels == 8
+    assert stage4.sape.unit.convolutions[0][0].in_channels == make_teacher().backbone.feature_channels == 16
 
 
 def test_under_autocast_losses_stay_in_single_precision_and_close():
@@ -410,7 +410,7 @@ def test_a_teacher_of_another_size_is_refused():
 
 def test_stage4_features_of_different_width_are_refused_naming_both():
     config = resolve(BASE, {"distill.sape.feature": "stage4", "student.backbone": "resnet18"})
-    with pytest.raises(ValueError, match=r"resnet18 has 256, teacher.backbone hrnet_w8 8"):
+    with pytest.raises(ValueError, match=r"resnet18 has 256, teacher.backbone hrnet_w16 16"):
         build_distiller(config, KEYPOINTS, make_teacher())
 
 

@@ -90,7 +90,7 @@ def test_a_layer_that_runs_twice_is_counted_twice_and_its_parameters_once():
 
 
 def test_counting_leaves_weights_modes_statistics_and_hooks_alone():
-    net = assemble_pose_net("hrnet_w8", 32, 2.0, 4).train()
+    net = assemble_pose_net("hrnet_w16", 32, 2.0, 4).train()
     net.backbone.layer1.eval()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     modes = [part.training for part in net.modules()]
@@ -102,7 +102,7 @@ def test_counting_leaves_weights_modes_statistics_and_hooks_alone():
 
 
 def test_modes_and_hooks_come_back_when_the_forward_fails():
-    net = assemble_pose_net("hrnet_w8", 32, 2.0, 4).train()
+    net = assemble_pose_net("hrnet_w16", 32, 2.0, 4).train()
     with pytest.raises(ValueError, match="images must have shape"):
         macs(net, 64)
     assert all(part.training for part in net.modules())

@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cdkd.models.hrnet import FuseModule, HRNet, add_branch, fuse, hrnet_w8, hrnet_w32, hrnet_w48, transition
+from cdkd.models.hrnet import FuseModule, HRNet, add_branch, fuse, hrnet_w16, hrnet_w32, hrnet_w48, transition
 from cdkd.models.pose import initialise
 
 
 def small() -> HRNet:
-    """hrnet_w8 with weights large enough for its values to be told apart."""
-    net = hrnet_w8()
+    """hrnet_w16 with weights large enough for its values to be told apart."""
+    net = hrnet_w16()
     initialise(net, torch.Generator().manual_seed(0), conv_std=0.1)
     return net
 
@@ -21,7 +21,7 @@ def test_feature_is_branch_zero_at_stride_four(size):
     assert feature.shape == (2, 8, size // 4, size // 4)
 
 
-@pytest.mark.parametrize(("build", "width"), [(hrnet_w32, 32), (hrnet_w48, 48), (hrnet_w8, 8)])
+@pytest.mark.parametrize(("build", "width"), [(hrnet_w32, 32), (hrnet_w48, 48), (hrnet_w16, 16)])
 def test_branches_double_in_width(build, width):
     with torch.device("meta"):
         net = build()
@@ -73,7 +73,7 @@ def test_the_last_module_computes_the_finest_branch_only():
 
 @pytest.mark.parametrize("stage", [2, 3, 4])
 def test_the_small_net_has_all_branches_and_fuse_layers(stage):
-    modules = getattr(hrnet_w8(), f"stage{stage}")
+    modules = getattr(hrnet_w16(), f"stage{stage}")
     assert [len(module.branches) for module in modules] == [stage]
     assert all(len(module.fuse_layers[0]) == stage for module in modules)
 

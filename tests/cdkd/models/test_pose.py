@@ -10,7 +10,7 @@ from cdkd.config import BACKBONES
 from cdkd.models.pose import BACKBONE_BUILDERS, PoseNet, build_pose_net, initialise
 
 
-def build(seed: int = 0, *, size: int = 32, ratio: float = 2.0, keypoints: int = 5, name: str = "hrnet_w8") -> PoseNet:
+def build(seed: int = 0, *, size: int = 32, ratio: float = 2.0, keypoints: int = 5, name: str = "hrnet_w16") -> PoseNet:
     return build_pose_net(name, size, ratio, keypoints, generator=torch.Generator().manual_seed(seed))
 
 
@@ -35,7 +35,7 @@ def test_shapes_are_those_of_the_method(size, ratio, classes):
 
 
 # The larger backbones are the same classes with other counts; they are built on the meta device elsewhere.
-@pytest.mark.parametrize("name", ["hrnet_w8", "hrnet_w32", "resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["hrnet_w16", "hrnet_w32", "resnet18", "resnet50"])
 def test_a_backbone_gives_finite_outputs_for_one_small_image(name):
     output = build(name=name).eval()(images(1))
     assert output.logits_x.shape == (1, 5, 64)
@@ -117,7 +117,7 @@ def test_a_seed_gives_the_same_weights_whatever_the_global_state():
     assert not torch.equal(first["conv1.weight"], build(8).state_dict()["conv1.weight"])
 
 
-@pytest.mark.parametrize("name", ["hrnet_w8", "resnet18"])
+@pytest.mark.parametrize("name", ["hrnet_w16", "resnet18"])
 def test_building_leaves_the_global_random_state_alone(name):
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -132,7 +132,7 @@ def test_the_backbone_does_not_depend_on_the_heads_sizes():
     assert all(torch.equal(small[key], large[key]) for key in backbone)
 
 
-@pytest.mark.parametrize("name", ["hrnet_w8", "resnet18"])
+@pytest.mark.parametrize("name", ["hrnet_w16", "resnet18"])
 def test_initial_weights_follow_the_method(name):
     net = build(name=name, keypoints=16)
     kinds: set[str] = set()
@@ -198,3 +198,14 @@ def test_channels_last_and_contiguous_images_give_the_same_outputs():
     plain = net(images()).logits_x
     fast = net.to(memory_format=torch.channels_last)(images().contiguous(memory_format=torch.channels_last)).logits_x
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_marginal_head_scores_the_bins_at_a_cell_highest() -> None:
+    """A map with one bright cell must be read at that cell's own coordinate, on both axes."""
+    net = build_pose_net("hrnet_w16", 64, 2.0, 3, generator=torch.Generator().manual_seed(0), head_init="marginal")
+    maps = torch.zeros(1, 3, 16, 16)
+    maps[0, :, 5, 11] = 1.0  # row 5, column 11
+    x = net.mlp_head_x(maps.flatten(2)).argmax(-1) / 2.0
+    y = net.mlp_head_y(maps.flatten(2)).argmax(-1) / 2.0
+    assert x.sub(11.5 * 4).abs().max() <= 0.5
+    assert y.sub(5.5 * 4).abs().max() <= 0.5

@@ -16,7 +16,7 @@ from cdkd.models.weights import WeightsError, architecture, load_backbone, load_
 HEAD = ("final_layer.", "mlp_head_x.", "mlp_head_y.")
 
 
-def build(seed: int = 0, *, name: str = "hrnet_w8", size: int = 32, keypoints: int = 5) -> PoseNet:
+def build(seed: int = 0, *, name: str = "hrnet_w16", size: int = 32, keypoints: int = 5) -> PoseNet:
     return build_pose_net(name, size, 2.0, keypoints, generator=torch.Generator().manual_seed(seed))
 
 
@@ -133,13 +133,13 @@ def test_missing_and_unexpected_keys_are_named(tmp_path, load):
     state["layer9.weight"] = state.pop("stage2.0.branches.0.0.conv1.weight")
     message = refuse(build(), save(state, tmp_path), load)
     assert message == (
-        "does not fit this hrnet_w8 (missing: stage2.0.branches.0.0.conv1.weight; unexpected: layer9.weight)"
+        "does not fit this hrnet_w16 (missing: stage2.0.branches.0.0.conv1.weight; unexpected: layer9.weight)"
     )
 
 
 def test_three_keys_are_named_and_the_others_counted(tmp_path):
     state = build().state_dict() | {f"x{index}": torch.zeros(1) for index in range(8)}
-    assert refuse(build(), save(state, tmp_path)) == "does not fit this hrnet_w8 (unexpected: x0, x1, x2 and 5 more)"
+    assert refuse(build(), save(state, tmp_path)) == "does not fit this hrnet_w16 (unexpected: x0, x1, x2 and 5 more)"
 
 
 def test_a_head_of_another_size_is_named_with_both_shapes(tmp_path):
@@ -149,7 +149,7 @@ def test_a_head_of_another_size_is_named_with_both_shapes(tmp_path):
 
 def test_whole_networks_are_not_loaded_from_files_of_a_body(tmp_path):
     message = refuse(build(), save(imagenet_hrnet(build()), tmp_path))
-    assert message.startswith("does not fit this hrnet_w8 (missing: final_layer.weight, final_layer.bias")
+    assert message.startswith("does not fit this hrnet_w16 (missing: final_layer.weight, final_layer.bias")
     assert "unexpected: stage4.0.fuse_layers.1" in message
 
 
@@ -163,18 +163,18 @@ def test_some_of_the_upsampling_is_not_enough(tmp_path):
 @pytest.mark.parametrize("load", [load_pose_weights, load_backbone])
 def test_another_architecture_is_recognised(tmp_path, load):
     message = refuse(build(), save(build(name="resnet18").state_dict(), tmp_path), load)
-    assert message.startswith("looks like resnet18, the network is hrnet_w8 (missing: conv2.weight, ")
+    assert message.startswith("looks like resnet18, the network is hrnet_w16 (missing: conv2.weight, ")
     assert len(message) < 600
 
 
 def test_a_network_of_no_known_family_is_said_to_be_one(tmp_path):
     message = refuse(build(), save({"patch_embed.proj.weight": torch.zeros(2, 2)}, tmp_path))
-    assert message.startswith("holds no hrnet_w8, nor another backbone known here (missing: conv1.weight")
+    assert message.startswith("holds no hrnet_w16, nor another backbone known here (missing: conv1.weight")
     assert message.endswith("unexpected: patch_embed.proj.weight)")
 
 
 @pytest.mark.parametrize(
-    "name", ["hrnet_w32", "hrnet_w48", "hrnet_w8", "resnet18", "resnet50", "resnet101", "resnet152"]
+    "name", ["hrnet_w32", "hrnet_w48", "hrnet_w16", "resnet18", "resnet50", "resnet101", "resnet152"]
 )
 def test_every_backbone_is_told_from_its_keys(name):
     with torch.device("meta"):

@@ -1,0 +1,54 @@
+"""What a run of a study writes down about itself: all that a table, a status line or a later reader needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cdkd import __version__
+from orchestrator.plan import Plan, TrialSpec
+
+
+def specification(plan: Plan) -> dict[str, Any]:
+    """A plan's question, metric, table and extent, as plain data."""
+    return {
+        "study": plan.study,
+        "question": plan.question,
+        "metric": dataclasses.asdict(plan.metric),
+        "table": dataclasses.asdict(plan.table),
+        "seeds": list(plan.seeds),
+        "search": dataclasses.asdict(plan.search) if plan.search is not None else None,
+        "resources": dataclasses.asdict(plan.resources),
+        "trials": [spec.trial_id for spec in plan.trials],
+        "teachers": [spec.trial_id for spec in plan.teachers],
+        "planned": planned(plan),
+        "revision": revision(),
+    }
+
+
+def planned(plan: Plan) -> dict[str, int]:
+    """How many trials and epochs a plan asks for, a search's at full length."""
+    proposals = plan.search.trials if plan.search is not None else 0
+    base = int(plan.base["train"]["epochs"])
+    return {
+        "trials": len(plan.trials) + len(plan.teachers) + proposals,
+        "student_epochs": sum(map(_epochs, plan.trials)) + proposals * base,
+        "teacher_epochs": sum(map(_epochs, plan.teachers)),
+    }
+
+
+def _epochs(spec: TrialSpec) -> int:
+    return int(spec.config["train"]["epochs"])
+
+
+def revision() -> str:
+    """The commit of this code, marked when files differ from it; the version where it is not a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--match="]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return found.stdout.strip() or __version__

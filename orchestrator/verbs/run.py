@@ -1,0 +1,147 @@
+"""`cdkd run STUDY`: do what a study asks for; run again, it continues."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestrator import keys
+from orchestrator.compiler import compile_study, search_trial
+from orchestrator.conductor import Conductor
+from orchestrator.errors import Refused, UserError
+from orchestrator.ledger import Ledger, holder
+from orchestrator.paths import StudyPaths, results_folder
+from orchestrator.plan import Plan
+from orchestrator.preflight import preflight
+from orchestrator.progress import Progress
+from orchestrator.resources import check, this_machine
+from orchestrator.specification import specification
+from orchestrator.stopping import stop_on_signals
+from orchestrator.tracking import ProjectionThread
+from orchestrator.verbs.stored import store_uri
+from orchestrator.verbs.study_arguments import add_study_arguments, load
+
+DELIVERY_S = 60.0
+"""How long the end of a run waits for MLflow; what is left is delivered by the next run."""
+INTERRUPTED = 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's arguments."""
+    parser.description = (
+        "Run a study. Finished trials are kept, interrupted ones go on from their last checkpoint.\n"
+        "Ctrl-C once stops cleanly, twice at once. Exit code 1 when some trial failed."
+    )
+    parser.epilog = "Example: cdkd run studies/quickstart.yaml --set train.epochs=2"
+    add_study_arguments(parser)
+    parser.add_argument("--results", metavar="DIR", help="results folder (default: $CDKD_RESULTS, else ./results)")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: mlflow.db in the results folder)")
+    parser.add_argument("--retry-failed", action="store_true", help="run failed and diverged trials once more")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--address", metavar="ADDRESS", help="of a Ray cluster (auto, or host:port); default: start one here"
+    )
+    where.add_argument(
+        "--in-process", action="store_true", help="one trial after the other in this process, without Ray"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the study and prints its table.
+
+    Raises:
+        UserError: the study, its data, its weights files or its resources cannot be used; nothing was started.
+        Refused: another process runs this study.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    plan = compile_study(load(args))
+    paths = StudyPaths(results_folder(args.results), plan.study)
+    _refuse_second_driver(paths)
+    _check_resources(plan, args)
+    preflight(plan)
+    uri = store_uri(args.results, args.tracking_uri)
+    with Ledger.open(paths.ledger, writer=True) as ledger:
+        conductor = Conductor(plan, ledger, paths, retry_failed=args.retry_failed, search_trials=search_trial)
+        with _delivered(uri, paths, plan), stop_on_signals(conductor.request_stop) as signals:
+            conductor.begin(specification(plan))
+            try:
+                with Progress(conductor.history) as progress:
+                    conductor.listen(progress.hear)
+                    _execute(conductor, args)
+            finally:
+                conductor.close(_reason(conductor))
+        if conductor.stop_reason:
+            sys.stderr.write(f"stopped ({conductor.stop_reason}); the same command goes on from here\n")
+            return 128 + signals[0] if signals else INTERRUPTED
+    _print_table(args, plan, uri)
+    return 1 if conductor.has_failures() else 0
+
+
+def _refuse_second_driver(paths: StudyPaths) -> None:
+    """Say so before a file is touched; the lock itself is taken later."""
+    owner = holder(paths.ledger)
+    if owner is not None:
+        raise Refused(f"{paths.study}: this study is being run by {owner} ({paths.ledger})")
+
+
+def _check_resources(plan: Plan, args: argparse.Namespace) -> None:
+    if not args.address and not args.in_process:
+        check(plan.resources, this_machine(plan.resources))
+
+
+def _execute(conductor: Conductor, args: argparse.Namespace) -> None:
+    machine = this_machine(conductor.plan.resources)
+    if args.in_process:
+        from orchestrator.in_process import run_in_process
+
+        run_in_process(conductor, machine)
+        return
+    from orchestrator.ray_session import ray_session
+    from orchestrator.tune import run_on_tune, uses_train
+
+    trains = uses_train(conductor.plan.resources)
+    with ray_session(conductor.paths, machine, address=args.address, uses_train=trains) as cluster:
+        check(conductor.plan.resources, cluster)
+        run_on_tune(conductor, cluster)
+
+
+def _reason(conductor: Conductor) -> str:
+    """Why this run of the study ended."""
+    if conductor.stop_reason:
+        return conductor.stop_reason
+    if sys.exc_info()[0] is not None:
+        return "the driver failed"
+    if conductor.is_spent():
+        return f"the budget of {conductor.plan.gpu_hours:g} GPU hours is used up"
+    return keys.FINISHED
+
+
+@contextmanager
+def _delivered(uri: str, paths: StudyPaths, plan: Plan) -> Iterator[None]:
+    """Deliver the ledger to MLflow meanwhile, and what is left at the end."""
+    projection = ProjectionThread(uri, None, paths.ledger, study=plan.study).start()
+    try:
+        yield
+    finally:
+        left = projection.close(DELIVERY_S)
+        if left:
+            why = projection.problem or "MLflow is slow"
+            sys.stderr.write(f"{left} records are not in MLflow yet ({why}); the next run delivers them\n")
+
+
+def _print_table(args: argparse.Namespace, plan: Plan, uri: str) -> None:
+    from orchestrator.verbs import table
+
+    wanted = argparse.Namespace(
+        study=plan.study, results=args.results, tracking_uri=uri, output=None, format="md", allow=[]
+    )
+    try:
+        table.run(wanted)
+    except (UserError, Refused) as error:
+        sys.stderr.write(f"no table: {error}\n")
+    named = f" --results {args.results}" if args.results and not os.environ.get("CDKD_RESULTS") else ""
+    sys.stderr.write(f"this table again: cdkd table {args.study}{named}; in MLflow: cdkd ui{named}\n")
