@@ -7,6 +7,7 @@ killed after epoch 6.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
@@ -99,7 +100,11 @@ def train(
         for epoch, metrics in enumerate(done["history"], start=1):
             report(EpochReport(epoch, metrics))
         return dict(done["summary"])
-    return _Training(config, report, folder, teacher_file, world).run()
+    try:
+        return _Training(config, report, folder, teacher_file, world).run()
+    finally:
+        # A worker trains one trial after another: the last one's images must be gone before the next one's come.
+        gc.collect()
 
 
 def _finished(config: TrainingConfig, folder: Path) -> dict[str, Any] | None:

@@ -94,6 +94,8 @@ def _check_resources(plan: Plan, args: argparse.Namespace) -> None:
 
 
 def _execute(conductor: Conductor, args: argparse.Namespace) -> None:
+    if conductor.next_trial() is None:
+        return  # everything is done already: no Ray needed to say so
     machine = this_machine(conductor.plan.resources)
     if args.in_process:
         from orchestrator.in_process import run_in_process
