@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/cdkd run studies/quickstart.yaml
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .

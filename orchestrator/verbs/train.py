@@ -70,10 +70,14 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
     """A training configuration from a file and from `key=value` texts.
 
     Raises:
-        UserError: the file cannot be read, or a text is no `key=value`.
-        ConfigError: the configuration is wrong.
+        UserError: the file cannot be read, or something in it or in a text is wrong (with its line, in YAML).
+        ConfigError: something in a JSON file is wrong.
     """
-    return resolve(_read(path), read_overrides(overrides))
+    if path.suffix == ".json":
+        return resolve(_read_json(path), read_overrides(overrides))
+    from orchestrator.training_file import read_training_file
+
+    return read_training_file(path, overrides)
 
 
 def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
@@ -96,14 +100,9 @@ def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
     return flatten_keys(layer)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        if path.suffix == ".json":
-            content = json.loads(path.read_text())
-        else:
-            from orchestrator.yaml_reader import read_file
-
-            content = read_file(path).plain()
+        content = json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:
