@@ -16,7 +16,7 @@ class StoreError(AnalysisError):
     """The store, the study in it or one of its records is absent or unreadable."""
 
 
-class MixedProtocols(AnalysisError):  # noqa: N818  (named by what was found)
+class MixedProtocols(AnalysisError):
     """Results obtained under different protocols would stand in one table.
 
     Attributes:

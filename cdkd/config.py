@@ -41,6 +41,10 @@ class ConfigError(ValueError):
         self.problems = tuple(problems)
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[ConfigProblem, ...]]]:
+        """Rebuild from the problems, not from the message, when the error crosses to another process."""
+        return type(self), (self.problems,)
+
 
 def option(
     default: Any = dataclasses.MISSING,
@@ -382,17 +386,27 @@ def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
             f"must lie between tau_min={etht.tau_min} and tau_min+tau_range={etht.tau_min + etht.tau_range}, "
             f"got {etht.init_tau}",
         )
-    if config.needs_teacher and config.distill.cca.enabled and config.distill.cca.merge != "matrix":
-        teacher_bins = config.teacher.input_size * config.teacher_split_ratio
-        student_bins = config.student.input_size * config.simcc.split_ratio
-        are_sizes_valid = config.student.input_size % 32 == 0 and config.teacher.input_size % 32 == 0
-        if are_sizes_valid and teacher_bins % student_bins:
-            yield ConfigProblem(
-                "distill.cca.merge",
-                f"{teacher_bins:g} teacher bins do not divide into {student_bins:g} student bins; use merge: matrix",
-            )
+    yield from _bin_problems(config)
     if config.data.kind == "coco_layout" and not config.data.train:
         yield ConfigProblem("data.train", "must name at least one annotation file when data.kind is coco_layout")
+
+
+def _bin_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
+    """Rules on the classifiers' lengths, which are rounded down as in `cdkd.simcc.class_count`."""
+    student_bins = int(config.student.input_size * config.simcc.split_ratio)
+    teacher_bins = int(config.teacher.input_size * config.teacher_split_ratio)
+    if student_bins < 2:
+        yield ConfigProblem("simcc.split_ratio", f"must give the student at least 2 bins, got {student_bins}")
+        return
+    if config.needs_teacher and teacher_bins < 2:
+        yield ConfigProblem("teacher.split_ratio", f"must give the teacher at least 2 bins, got {teacher_bins}")
+    are_sizes_valid = config.student.input_size % 32 == 0 and config.teacher.input_size % 32 == 0
+    needs_groups = config.distill.cca.enabled and config.distill.cca.merge != "matrix"
+    if needs_groups and are_sizes_valid and teacher_bins % student_bins:
+        yield ConfigProblem(
+            "distill.cca.merge",
+            f"{teacher_bins} teacher bins do not divide into {student_bins} student bins; use merge: matrix",
+        )
 
 
 # ------------------------------------------------------------------------------------------ presets
@@ -522,7 +536,9 @@ def resolve(*layers: Mapping[str, Any]) -> TrainingConfig:
                 problems.append(ConfigProblem(path, f"{parent!r} is a value, not a section"))
                 break
         else:
-            section[leaf] = value
+            is_empty_section = isinstance(value, Mapping) and isinstance(section.get(leaf), dict)
+            if not is_empty_section:  # it says nothing, and must not wipe out what a preset or layer put there
+                section[leaf] = dict(value) if isinstance(value, Mapping) else value
     if problems:
         raise ConfigError(problems)
     return from_mapping(TrainingConfig, nested)

@@ -35,6 +35,10 @@ class Diverged(RuntimeError):
         self.epoch = epoch
         super().__init__(f"the {loss} loss is not finite in epoch {epoch}")
 
+    def __reduce__(self) -> tuple[type[Diverged], tuple[str, int]]:
+        """Rebuild from loss and epoch when the error crosses to another process."""
+        return type(self), (self.loss, self.epoch)
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -57,34 +61,46 @@ def normalise(images: Tensor, device: torch.device) -> Tensor:
 
 
 class LossTotals:
-    """Running sums of named losses, kept on the device so that a step need not wait for it."""
+    """Running sums of named losses. Steps wait on the device until `check`, so that none has to wait for it."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.steps = 0
-        self.names: tuple[str, ...] = ()
-        self.sums: Tensor | None = None
+        self.sums: dict[str, float] = {}
+        self._names: tuple[str, ...] = ()
+        self._unchecked: list[Tensor] = []
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Add one step's losses."""
-        self.names = tuple(losses)
-        values = torch.stack([loss.detach().double() for loss in losses.values()])
-        self.sums = values if self.sums is None else self.sums + values
-        self.steps += 1
+        self._names = tuple(losses)
+        self._unchecked.append(torch.stack([loss.detach().double() for loss in losses.values()]))
+
+    def check(self) -> None:
+        """Look at the steps since the last look, over all ranks.
+
+        Raises:
+            Diverged: naming the first loss that is not finite in the earliest such step; from the next step on
+                its gradient has made every other loss not finite too.
+        """
+        if not self._unchecked:
+            return
+        steps = mean_over_ranks(torch.stack(self._unchecked)).tolist()
+        self._unchecked.clear()
+        for values in steps:
+            for name, value in zip(self._names, values, strict=True):
+                if not np.isfinite(value):
+                    raise Diverged(name, self.epoch)
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.steps += 1
 
     def means(self) -> dict[str, float]:
         """Mean of every loss over steps and ranks.
 
         Raises:
-            Diverged: naming the first loss whose sum is not finite.
+            Diverged: as `check`.
         """
-        if self.sums is None:
-            return {}
-        values = (mean_over_ranks(self.sums) / self.steps).tolist()
-        for name, value in zip(self.names, values):
-            if not np.isfinite(value):
-                raise Diverged(name, self.epoch)
-        return dict(zip(self.names, values))
+        self.check()
+        return {name: total / self.steps for name, total in self.sums.items()}
 
 
 def train_one_epoch(
@@ -124,7 +140,7 @@ def train_one_epoch(
         output = _forward(model, batch, arithmetic)
         totals.add({**output.losses, "total": output.total})
         if (step + 1) % check_every == 0:
-            totals.means()
+            totals.check()
         if step in ratio_steps:
             ratios.append(distiller.gradient_ratios(output))
         for optimizer in optimizers:

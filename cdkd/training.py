@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -37,7 +38,7 @@ from cdkd.data.splits import Splits, load_splits
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
 from cdkd.distributed import ALONE, World, agree, synchronise_batch_norm
-from cdkd.engine import Arithmetic, predict, train_one_epoch
+from cdkd.engine import Arithmetic, Diverged, predict, train_one_epoch
 from cdkd.evaluation.cost import macs, parameter_count, summary_gflops
 from cdkd.evaluation.scores import Predictions, score
 from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
@@ -125,6 +126,16 @@ def _require_same_training(config: TrainingConfig, stored: Mapping[str, Any], pa
         raise ConfigError([ConfigProblem("", f"{path} belongs to a training with other values of {shown}")])
 
 
+def _require_score(name: str, instances: list[PersonInstance], keypoint_set: KeypointSet) -> None:
+    """Refuse, before any training, to select the best epoch by a score that these persons cannot have."""
+    shape = (len(instances), keypoint_set.count)
+    known = score(Predictions(np.zeros((*shape, 2)), np.zeros(shape)), instances, keypoint_set)
+    if name not in known:
+        listed = ", ".join(sorted(score_name for score_name in known if "/" not in score_name))
+        problem = f"{name} is not a score of {keypoint_set.name}; it has {listed}"
+        raise ConfigError([ConfigProblem("evaluation.select", problem)])
+
+
 class _Training:
     """The state of one training between its steps."""
 
@@ -138,9 +149,13 @@ class _Training:
         self.folder = folder
         self.world = world
         self.checkpoints = CheckpointFolder(folder)
+        if config.train.batch_size % world.size:
+            problem = f"must be a multiple of the {world.size} workers, got {config.train.batch_size}"
+            raise ConfigError([ConfigProblem("train.batch_size", problem)])
         self.arithmetic = Arithmetic(choose_device(config.runtime.device), config.train.precision)
         self.splits = load_splits(config.data)
         self.keypoint_set: KeypointSet = self.splits.keypoint_set
+        _require_score(config.evaluation.select, self.splits.val, self.keypoint_set)
         self.cache = ImageCache(config.runtime.cache_images)
         if config.runtime.loader_workers and config.runtime.cache_images:
             # Before loader processes fork: what they decode themselves is lost with them at the epoch's end.
@@ -262,15 +277,13 @@ class _Training:
             evaluation=self.config.evaluation,
             keypoint_set=self.keypoint_set,
         )
+        if not np.isfinite(predictions.scores).all():  # the epoch's last step has ruined the weights
+            raise Diverged("task", len(self.history) + 1)
         return score(predictions, instances, self.keypoint_set)
 
     def _close_epoch(self, metrics: dict[str, float]) -> bool:
         """Put the epoch on disk, then report it; True when the training is to stop."""
         selected = f"val/{self.config.evaluation.select}"
-        if selected not in metrics:
-            known = ", ".join(sorted(name[4:] for name in metrics if name.startswith("val/") and name.count("/") == 1))
-            problem = f"{self.config.evaluation.select} is not a score of {self.keypoint_set.name}; it has {known}"
-            raise ConfigError([ConfigProblem("evaluation.select", problem)])
         self.history.append(metrics)
         epoch = len(self.history)
         is_best = self.best_epoch == 0 or metrics[selected] > self.history[self.best_epoch - 1][selected]
@@ -460,6 +473,8 @@ def evaluate_checkpoint(file: Path, split: str = "val", overrides: Mapping[str, 
     Raises:
         ConfigError: no such split, or the split is empty.
     """
+    if split not in ("train", "val", "test"):
+        raise ConfigError([ConfigProblem("split", f"must be train, val or test, got {split!r}")])
     student = load_student(file, overrides)
     splits: Splits = load_splits(student.config.data)
     instances = getattr(splits, split)

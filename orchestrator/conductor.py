@@ -99,6 +99,10 @@ class Conductor:
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
         past = [trial.spec for trial in self.history.trials.values()]
+        self._same: dict[str, dict[str, None]] = {}  # ids of the trials that are the same training, by fingerprint
+        for spec in past:
+            self._same.setdefault(spec.fingerprint, {})[spec.trial_id] = None
+        self._is_settled = False
         searched = [spec for spec in past if spec.number >= 0] if plan.search is not None else []
         self._own = {spec.trial_id: spec for spec in (*plan.teachers, *plan.trials, *searched)}
         teachers = [*(spec for spec in past if spec.kind == TEACHER), *plan.teachers]
@@ -295,6 +299,9 @@ class Conductor:
 
     def _settle(self) -> None:
         """Answer every waiting trial that needs no training: reused, answered before, or without a teacher."""
+        if self._is_settled:
+            return
+        self._is_settled = True
         for spec in list(self._waiting):
             if self._answer(spec):
                 self._waiting.remove(spec)
@@ -333,17 +340,17 @@ class Conductor:
         data = {"trial": dataclasses.asdict(spec), "source": source, "summary": result.summary}
         self._append(keys.REUSED, data | self._search_data(spec))
         trial = self.history.trials[spec.trial_id]
+        self._mark_started(spec)
         for epoch, metrics in sorted(result.epochs.items()):
             report = {"trial_id": spec.trial_id, "attempt": 0, "epoch": epoch, "metrics": metrics}
             self._append(keys.EPOCH, report)
-        self._mark_started(spec)
+            self._should_prune(trial, epoch, metrics)  # for the sampler to hear of it: there is nothing to stop
         self._tell(trial)
 
     def _twins(self, spec: TrialSpec) -> list[TrialHistory]:
         """The other trials of this study that are the same training."""
-        trials = self.history.trials.values()
-        same = (trial for trial in trials if trial.spec.fingerprint == spec.fingerprint)
-        return [trial for trial in same if trial.spec.trial_id != spec.trial_id]
+        names = self._same.get(spec.fingerprint, {})
+        return [self.history.trials[name] for name in names if name != spec.trial_id]
 
     def _other_studies(self) -> dict[str, tuple[str, TrialHistory]]:
         """Finished students of the other studies: where each is, by fingerprint."""
@@ -417,6 +424,7 @@ class Conductor:
             self._teacher_specs[teacher.fingerprint] = teacher
             self._own[teacher.trial_id] = teacher
         self._waiting.append(spec)
+        self._is_settled = False
 
     def _reject(self, proposal: Proposal, reason: str) -> None:
         """A proposal that is no valid configuration is a failed trial, told to the sampler as such."""
@@ -482,6 +490,10 @@ class Conductor:
     def _append(self, event: str, data: dict[str, Any]) -> Record:
         record = self._ledger.append(event, data)
         self.history.apply(record)
+        if event in (keys.STARTED, keys.REUSED):
+            spec = data["trial"]
+            self._same.setdefault(spec["fingerprint"], {})[spec["trial_id"]] = None
+        self._is_settled &= event == keys.EPOCH
         for listener in self._listeners:
             listener(record)
         return record
@@ -535,7 +547,7 @@ class Conductor:
         return [(number, epoch, value) for (number, epoch), value in seen.items()]
 
     def _evaluation(self, trial: TrialHistory) -> Evaluation:
-        is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried) and trial.state != keys.FINISHED
+        is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried)
         state = keys.RUNNING if is_open and trial.spec.trial_id not in self._tried else trial.state
         value = value_of(self.plan.metric, trial.summary, trial.epochs) if state == keys.FINISHED else None
         return Evaluation(trial.spec.number, trial.spec.trial_id, state, value)

@@ -61,7 +61,7 @@ class UserError(Exception):
         return error
 
 
-class Refused(Exception):  # noqa: N818 - the word the command's user reads
+class Refused(Exception):
     """A guard refused to go on; the message says why and what to do."""
 
     exit_code = 3

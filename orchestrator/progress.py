@@ -151,7 +151,7 @@ def _passed(trial: TrialHistory) -> int:
 
 def _gpu_hours(trials: list[TrialHistory], specification: Mapping[str, Any]) -> float:
     resources = specification.get("resources", {})
-    gpus = resources.get("num_workers", 1) * resources.get("gpus_per_worker", 0)
+    gpus = float(resources.get("num_workers", 1) * resources.get("gpus_per_worker", 0))
     trained = (trial for trial in trials if trial.attempt > 0)
     return gpus * sum(values.get(SECONDS, 0.0) for trial in trained for values in trial.epochs.values()) / 3600
 
@@ -216,7 +216,8 @@ def drawing(now: Standing) -> RenderableType:
         Text(f"{name}: {reason}", style="red", overflow="ellipsis", no_wrap=True)
         for name, reason in list(now.failures.items())[:SHOWN_FAILURES]
     ]
-    whole = ProgressBar(total=max(1, now.total), completed=now.done)
+    whole = Table.grid()  # a bar by itself does not end its line
+    whole.add_row(ProgressBar(total=max(1, now.total), completed=now.done, width=60))
     return Group(whole, Text(headline(now)), table, *failures)
 
 

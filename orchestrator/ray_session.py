@@ -15,7 +15,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 from orchestrator.errors import UserError
@@ -25,6 +25,7 @@ from orchestrator.resources import Machine
 logger = logging.getLogger(__name__)
 
 PREFIX = "cdkd-ray-"
+LOG = "ray.log"
 STARTS = 3
 OBJECT_STORE_BYTES = 128 * 2**20  # trials exchange texts of a few kilobytes
 ENVIRONMENT = {
@@ -66,14 +67,23 @@ def ray_session(
 
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        if address is None:
-            with _local(paths, machine, uses_train):
-                yield machine
-        else:
-            yield _join(address)
-    finally:
-        ray.shutdown()
+    with _talk_to(paths.ray / LOG):
+        try:
+            if address is None:
+                with _local(paths, machine, uses_train):
+                    yield machine
+            else:
+                yield _join(address)
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _talk_to(path: Path) -> Iterator[None]:
+    """Send standard output to a file: Ray prints a paragraph there for each worker that dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as log, redirect_stdout(log):
+        yield
 
 
 def _join(address: str) -> Machine:
@@ -159,12 +169,22 @@ def reap(paths: StudyPaths) -> None:
 
 
 def _kill_users(folder: str) -> None:
-    """Kill our own processes that were started with this folder among their arguments."""
+    """Kill our own processes of the cluster that lives in this folder."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             is_ours = entry.stat().st_uid == os.getuid() and int(entry.name) != os.getpid()
-            if is_ours and folder.encode() in (entry / "cmdline").read_bytes():
+            if is_ours and _belongs(entry, folder):
                 os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _belongs(process: Path, folder: str) -> bool:
+    """Whether a process was started with the folder among its arguments, or is Ray's and has files open there."""
+    arguments = (process / "cmdline").read_bytes()
+    if folder.encode() in arguments:
+        return True
+    if not arguments.startswith(b"ray::"):  # Ray's agents and workers replace their arguments by a title
+        return False
+    return any(os.readlink(item).startswith(f"{folder}/") for item in (process / "fd").iterdir())
 
 
 def _first_line(error: Exception) -> str:

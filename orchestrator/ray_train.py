@@ -19,6 +19,14 @@ from orchestrator.messages import encode_epoch
 from orchestrator.resources import Request
 
 FAILURE = "failure.json"
+PEER_LOST = (
+    "gloo/transport",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "DistBackendError",
+    "NCCL error",
+)
+"""What a worker's error says when another worker of its group has died."""
 
 
 def run_workers(job: Job, request: Request, storage: str) -> tuple[Outcome, list[tuple[int, dict[str, float]]]]:
@@ -87,7 +95,8 @@ def _worker(config: dict[str, Any]) -> str:
 
     outcome = run_job(job, on_epoch, world)
     if outcome.state in (keys.FAILED, keys.DIVERGED):
-        _tell_failure(job, outcome)
+        if not any(sign in outcome.details for sign in PEER_LOST):
+            _tell_failure(job, outcome)
         # The other workers may be waiting for this one in a collective: the whole group has to go.
         raise RuntimeError(outcome.reason)
     return json.dumps({"outcome": dataclasses.asdict(outcome), "epochs": epochs})

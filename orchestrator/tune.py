@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
 
+FINISHED: str = Searcher.FINISHED
 DRIVER_CPUS = 0.01
 """What Tune reserves for an actor that only waits for a Ray Train run."""
 
@@ -49,7 +50,7 @@ def run_on_tune(conductor: Conductor, machine: Machine) -> None:
         machine: what the cluster has.
     """
     driver = _Driver(conductor, machine)
-    trainable = tune.with_resources(_trainable, _placement)  # type: ignore[arg-type]
+    trainable = tune.with_resources(_trainable, _placement)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -100,13 +101,13 @@ class _Driver:
                 return None
             spec = self.conductor.next_trial()
             if spec is None:
-                return Searcher.FINISHED
+                return FINISHED
             if spec is WAIT:
                 return None
             self._chosen = (spec, self._request(spec))
         spec, request = self._chosen
         if self.conductor.stop_reason:
-            return Searcher.FINISHED
+            return FINISHED
         return self._begin(spec, request) if self._meter.fits(request) else None
 
     def receive(self, text: str) -> None:
@@ -168,7 +169,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class _Search(Searcher):
+class _Search(Searcher):  # type: ignore[misc]
     """Tune's searcher: what to run next."""
 
     def __init__(self, driver: _Driver) -> None:

@@ -212,7 +212,7 @@ class Distiller(nn.Module):
             for name, loss in output.losses.items()
             if name != "task"
         }
-        return {name: float(norm / task) if float(norm) > 0 else 0.0 for name, norm in norms.items()}
+        return {name: 0.0 if float(norm) == 0 else float(norm / task) for name, norm in norms.items()}
 
     def diagnostics(self) -> dict[str, float]:
         """Scalars in use, and the SAU's mean weight of each projector in the last forward. Waits for the device."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -62,6 +64,9 @@ def test_every_problem_is_reported_with_its_path_and_the_nearest_name() -> None:
         ({"student.input_size": 48}, "must be a multiple of 32, got 48"),
         ({"distill.etht.init_tau": 30.0}, "must lie between tau_min=1.0"),
         ({"teacher.split_ratio": 2.5}, "do not divide into"),
+        ({"simcc.split_ratio": 1.1, "student.input_size": 32}, "281 teacher bins do not divide into 35 student bins"),
+        ({"simcc.split_ratio": 0.02}, "simcc.split_ratio: must give the student at least 2 bins, got 1"),
+        ({"teacher.split_ratio": 0.001}, "teacher.split_ratio: must give the teacher at least 2 bins, got 0"),
         ({"data.kind": "coco_layout"}, "must name at least one annotation file"),
         ({"student": 5}, "student: must be a section of keys, got 5"),
         ({"distill": {"sape": None}}, "distill.sape: must be a section of keys, got nothing"),
@@ -83,6 +88,21 @@ def test_a_later_preset_replaces_an_earlier_one_and_explicit_keys_of_its_layer_w
     config = resolve({"preset": "fixed"}, {"preset": "official", "distill.cca.merge": "split"})
     assert config.distill.cca.merge == "split"
     assert config.distill.sape.detach_student
+
+
+@pytest.mark.parametrize("section", [{"distill": {}}, {"distill": {"sape": {}}}, {"distill.sape": {}}])
+def test_an_empty_section_leaves_the_presets_values(section: dict[str, Any]) -> None:
+    before = copy.deepcopy(section)
+    assert resolve({"preset": "official"} | section) == resolve({"preset": "official"})
+    assert section == before
+
+
+def test_an_error_keeps_its_problems_on_the_way_to_another_process() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve({"train.epochs": 0, "seed": -1})
+    received = pickle.loads(pickle.dumps(caught.value))
+    assert str(received) == str(caught.value)
+    assert received.problems == caught.value.problems
 
 
 def test_initial_temperature_is_the_released_one() -> None:

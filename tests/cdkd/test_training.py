@@ -189,6 +189,13 @@ def test_a_loss_that_is_not_finite_stops_the_training_by_its_name(tiny: Training
         train(hot, Recorder(), folder=tmp_path)
 
 
+def test_weights_ruined_by_the_last_step_of_an_epoch_are_named_too(tiny: TrainingConfig, tmp_path: Path) -> None:
+    """Every loss of the epoch is finite; only the validation meets the new weights."""
+    hot = changed(tiny, PLAIN, {"train.learning_rate": 1e30, "train.batch_size": 48})
+    with pytest.raises(Diverged, match="task loss is not finite in epoch 1"):
+        train(hot, Recorder(), folder=tmp_path)
+
+
 def test_a_teacher_of_another_architecture_is_refused_in_one_line(
     tiny: TrainingConfig, teacher_file: Path, tmp_path: Path
 ) -> None:
@@ -221,8 +228,21 @@ def test_a_missing_teacher_and_missing_data_are_named(tiny: TrainingConfig, tmp_
 def test_a_score_the_keypoints_cannot_have_is_refused(tiny: TrainingConfig, tmp_path: Path) -> None:
     """COCO keypoints have no head segment, so no PCKh."""
     coco = changed(tiny, PLAIN, {"data.keypoint_set": "coco17", "train.epochs": 1})
-    with pytest.raises(ConfigError, match=r"pckh@0\.5 is not a score of coco17"):
-        train(coco, Recorder(), folder=tmp_path)
+    recorder = Recorder()
+    with pytest.raises(ConfigError, match=r"pckh@0\.5 is not a score of coco17; it has ap, .*pck@0\.2"):
+        train(coco, recorder, folder=tmp_path)
+    assert not recorder.reports
+    assert not list(tmp_path.iterdir()), "refused before the first epoch"
+
+
+def test_a_batch_that_workers_cannot_share_is_refused(tiny: TrainingConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.batch_size: must be a multiple of the 3 workers, got 16"):
+        train(changed(tiny, PLAIN), Recorder(), folder=tmp_path, world=World(0, 3))
+
+
+def test_there_is_no_other_split_to_evaluate() -> None:
+    with pytest.raises(ConfigError, match="must be train, val or test, got 'keypoint_set'"):
+        evaluate_checkpoint(Path("best.pt"), "keypoint_set")
 
 
 def test_step_size_falls_at_the_milestones() -> None:

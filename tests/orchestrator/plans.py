@@ -67,13 +67,13 @@ def make_plan(
     *trials: TrialSpec,
     teachers: tuple[TrialSpec, ...] = (),
     search: SearchSpec | None = None,
-    resources: Resources = Resources(),
+    resources: Resources | None = None,
     study: str = "tiny",
 ) -> Plan:
     """A plan of these trials."""
     table = TableSpec(columns=(METRIC.name,), baseline="", arms=tuple(spec.arm for spec in trials))
     base = to_mapping(resolve(BASE))
-    return Plan(study, "", METRIC, resources, table, trials, teachers, search, base, (0,))
+    return Plan(study, "", METRIC, resources or Resources(), table, trials, teachers, search, base, (0,))
 
 
 def open_conductor(plan: Plan, results: Path, **options: Any) -> Conductor:

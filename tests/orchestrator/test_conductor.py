@@ -17,7 +17,6 @@ from tests.orchestrator.plans import (
     make_plan,
     open_conductor,
     play,
-    play_one,
     states,
     student,
     teacher,

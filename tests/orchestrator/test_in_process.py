@@ -17,7 +17,8 @@ from tests.orchestrator.drive import drive, numbers, small_study
 from tests.orchestrator.plans import make_plan, states, student
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NO_DATA = {"data.kind": "coco_layout", "data.root": "/nowhere", "data.train": [{"annotations": "a.json", "images": "i"}]}
+NO_FILES = [{"annotations": "a.json", "images": "i"}]
+NO_DATA = {"data.kind": "coco_layout", "data.root": "/nowhere", "data.train": NO_FILES}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,10 @@ def test_a_stop_leaves_at_an_epoch_and_the_next_run_goes_on_to_the_same_numbers(
     assert numbers(second) == numbers(drive(plan, tmp_path / "undisturbed", "in_process"))
 
 
-@pytest.mark.parametrize("point", ["after_write:4", "after_epoch:5", "after_ended:2"])
+SLOW_POINTS = [pytest.param(point, marks=pytest.mark.slow) for point in ("after_write:4", "after_ended:2")]
+
+
+@pytest.mark.parametrize("point", ["after_epoch:5", *SLOW_POINTS])
 def test_a_driver_that_dies_at_a_durable_step_loses_and_repeats_nothing(
     tmp_path: Path, point: str, undisturbed: dict[str, Any]
 ) -> None:

@@ -18,6 +18,9 @@ from tests.orchestrator.drive import drive, numbers, small_study
 from tests.orchestrator.plans import METRIC, learning_rates, make_plan, states, student
 from tests.orchestrator.test_in_process import NO_DATA, ended, start, wait_for_epochs
 
+# Ray leaves the processes of a cluster it ends to the garbage collector, without waiting for them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def processes_of(folder: Path) -> dict[int, str]:
     """Processes of the Ray cluster whose session a study notes, workers included: pid -> title."""
@@ -97,6 +100,7 @@ def test_a_killed_driver_is_continued_and_gives_the_same_numbers(tmp_path: Path,
     assert not [pid for pid in left if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.slow
 def test_a_search_prunes_on_ray(tmp_path: Path) -> None:
     """A pruned trial leaves after an epoch, is told PRUNED, and its actor goes on with the next one."""
     from tests.orchestrator.test_sampler import stored
@@ -116,6 +120,7 @@ def test_a_search_prunes_on_ray(tmp_path: Path) -> None:
         assert told[name].state.name == {keys.FINISHED: "COMPLETE", keys.PRUNED: "PRUNED"}[trial.state]
 
 
+@pytest.mark.slow
 def test_a_stopped_study_ends_soon_and_can_go_on(tmp_path: Path) -> None:
     driver = start(tmp_path, "ray")
     wait_for_epochs(tmp_path, 2, driver)

@@ -7,9 +7,10 @@ optimizer holds) breaks these tests for every configuration but the one that rep
 
 import copy
 import functools
+import math
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -457,6 +458,15 @@ def test_gradient_ratios_are_ratios_of_norms_at_the_backbone_feature():
     }
     expected = {name: norms[name] / norms["task"] for name in ("feature", "logit")}
     assert distiller.gradient_ratios(output) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_gradient_that_is_not_a_number_is_not_reported_as_a_dead_branch():
+    distiller, _ = make_distiller()
+    output = distiller(**make_batch())
+    broken = output.losses["logit"] + output.student.backbone_feature.sum() * float("nan")
+    ratios = distiller.gradient_ratios(replace(output, losses={**output.losses, "logit": broken}))
+    assert math.isnan(ratios["logit"])
+    assert ratios["feature"] > 0
 
 
 def test_diagnostics_are_those_of_the_parts_in_use():
