@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cdkd.config import TrainingConfig, from_mapping
-from orchestrator.errors import UserError
-from orchestrator.plan import Plan, TrialSpec
+from orchestrator.errors import Place, Problem, UserError
+from orchestrator.plan import Plan
+
+PlaceOf = Callable[[str], Place]
+"""Where a training option was written."""
 
 
-def preflight(plan: Plan) -> None:
+def preflight(plan: Plan, place_of: PlaceOf) -> None:
     """Load every weights file that the plan's trainings name into the network it is meant for.
 
     Raises:
-        UserError: a file does not fit, one line each.
+        UserError: a file does not fit, or a batch does not divide among the workers; one line each.
     """
-    problems = {_problem(spec) for spec in _with_files(plan)} - {""}
-    if problems:
-        raise UserError(sorted(problems))
-
-
-def _with_files(plan: Plan) -> list[TrialSpec]:
-    """One trial for each combination of networks and files."""
-    found: dict[str, TrialSpec] = {}
+    found: set[tuple[str, str]] = set()
+    looked_at: set[str] = set()
     for spec in (*plan.trials, *plan.teachers):
-        teacher, student = spec.config["teacher"], spec.config["student"]
-        if teacher["checkpoint"] or student["pretrained"]:
-            found.setdefault(repr([teacher, student, spec.config["simcc"]["split_ratio"]]), spec)
-    return list(found.values())
+        config = from_mapping(TrainingConfig, spec.config)
+        found.update(_batch_problems(config, plan.resources.num_workers))
+        needs = repr((config.teacher if config.needs_teacher else None, config.student, config.simcc.split_ratio))
+        if needs not in looked_at:
+            looked_at.add(needs)
+            found.update(_file_problems(config))
+    if found:
+        raise UserError.of(Problem(place_of(key), key, message) for key, message in sorted(found))
 
 
-def _problem(spec: TrialSpec) -> str:
+def _batch_problems(config: TrainingConfig, num_workers: int) -> Iterator[tuple[str, str]]:
+    if config.train.batch_size % num_workers:
+        yield "train.batch_size", f"must be a multiple of the {num_workers} workers, got {config.train.batch_size}"
+
+
+def _file_problems(config: TrainingConfig) -> Iterator[tuple[str, str]]:
+    if not (config.needs_teacher and config.teacher.checkpoint) and not config.student.pretrained:
+        return
     from cdkd.checkpoint import CheckpointError
     from cdkd.keypoints import KEYPOINT_SETS
     from cdkd.models.weights import WeightsError
     from cdkd.training import load_teacher
 
-    config = from_mapping(TrainingConfig, spec.config)
+    key = "teacher.checkpoint"
     try:
         if config.needs_teacher and config.teacher.checkpoint:
             load_teacher(config, Path(config.teacher.checkpoint), KEYPOINT_SETS[config.data.keypoint_set])
         if config.student.pretrained:
+            key = "student.pretrained"
             _load_pretrained(config)
     except (CheckpointError, WeightsError) as error:
-        return f"{spec.arm}: {error}"
-    return ""
+        yield key, str(error)
 
 
 def _load_pretrained(config: TrainingConfig) -> None:

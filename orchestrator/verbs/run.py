@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from orchestrator import keys
 from orchestrator.compiler import compile_study, search_trial
 from orchestrator.conductor import Conductor
-from orchestrator.errors import Refused, UserError
+from orchestrator.errors import Place, Problem, Refused, UserError
 from orchestrator.ledger import Ledger, holder
+from orchestrator.library import find_study
+from orchestrator.overrides import COMMAND_LINE
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.plan import Plan
 from orchestrator.preflight import preflight
@@ -24,6 +26,7 @@ from orchestrator.stopping import stop_on_signals
 from orchestrator.tracking import ProjectionThread
 from orchestrator.verbs.stored import store_uri
 from orchestrator.verbs.study_arguments import add_study_arguments, load
+from orchestrator.yaml_reader import read_file
 
 DELIVERY_S = 60.0
 """How long the end of a run waits for MLflow; what is left is delivered by the next run."""
@@ -58,11 +61,12 @@ def run(args: argparse.Namespace) -> int:
         Refused: another process runs this study.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    plan = compile_study(load(args))
+    study = load(args)
+    plan = compile_study(study)
     paths = StudyPaths(results_folder(args.results), plan.study)
     _refuse_second_driver(paths)
     _check_resources(plan, args)
-    preflight(plan)
+    preflight(plan, study.layers.place)
     uri = store_uri(args.results, args.tracking_uri)
     with Ledger.open(paths.ledger, writer=True) as ledger:
         conductor = Conductor(plan, ledger, paths, retry_failed=args.retry_failed, search_trials=search_trial)
@@ -90,7 +94,19 @@ def _refuse_second_driver(paths: StudyPaths) -> None:
 
 def _check_resources(plan: Plan, args: argparse.Namespace) -> None:
     if not args.address and not args.in_process:
-        check(plan.resources, this_machine(plan.resources))
+        try:
+            check(plan.resources, this_machine(plan.resources))
+        except UserError as error:
+            place = _place_of_resources(args)
+            raise UserError.of(Problem(place, "", line) for line in error.lines) from None
+
+
+def _place_of_resources(args: argparse.Namespace) -> Place:
+    """Where the study, or the command line, says what a trial needs."""
+    for index, text in enumerate(args.overrides, start=1):
+        if text.strip().startswith("resources."):
+            return Place(COMMAND_LINE, index)
+    return read_file(find_study(args.study)).place_of(["resources", "cpus_per_worker"])
 
 
 def _execute(conductor: Conductor, args: argparse.Namespace) -> None:
@@ -146,4 +162,4 @@ def _print_table(args: argparse.Namespace, plan: Plan, uri: str) -> None:
     except (UserError, Refused) as error:
         sys.stderr.write(f"no table: {error}\n")
     named = f" --results {args.results}" if args.results and not os.environ.get("CDKD_RESULTS") else ""
-    sys.stderr.write(f"this table again: cdkd table {args.study}{named}; in MLflow: cdkd ui{named}\n")
+    sys.stderr.write(f"this table again: cdkd table {plan.study}{named}; in MLflow: cdkd ui{named}\n")

@@ -73,8 +73,8 @@ def test_a_second_driver_is_refused_and_names_the_first(study: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ("resources.cpus_per_worker=10000", "resources.cpus_per_worker: one trial asks for 10000 CPUs"),
-        ("resources.gpus_per_worker=64", "resources.gpus_per_worker: one trial asks for 64 GPUs"),
+        ("resources.cpus_per_worker=10000", "--set:1: resources.cpus_per_worker: one trial asks for 10000 CPUs"),
+        ("resources.gpus_per_worker=64", "--set:1: resources.gpus_per_worker: one trial asks for 64 GPUs"),
         ("train.epochz=2", "epochz"),
     ],
 )
