@@ -18,7 +18,7 @@ def small() -> HRNet:
 @pytest.mark.parametrize("size", [32, 96])
 def test_feature_is_branch_zero_at_stride_four(size):
     feature = small()(torch.zeros(2, 3, size, size))
-    assert feature.shape == (2, 8, size // 4, size // 4)
+    assert feature.shape == (2, 16, size // 4, size // 4)
 
 
 @pytest.mark.parametrize(("build", "width"), [(hrnet_w32, 32), (hrnet_w48, 48), (hrnet_w16, 16)])
@@ -33,7 +33,7 @@ def test_branches_double_in_width(build, width):
 def test_one_image_of_32_pixels_passes_in_evaluation_mode():
     net = small().eval()
     feature = net(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
-    assert feature.shape == (1, 8, 8, 8)
+    assert feature.shape == (1, 16, 8, 8)
     assert feature.isfinite().all()
     assert feature.std() > 0
 
