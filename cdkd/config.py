@@ -84,16 +84,21 @@ def option(
 
 BACKBONES = ("hrnet_w32", "hrnet_w48", "hrnet_w16", "resnet18", "resnet50", "resnet101", "resnet152")
 KEYPOINT_SETS = ("coco17", "mpii16", "crowdpose14", "lsp14")
-SCORES = ("pckh@0.5", "pckh@0.1", "pck@0.2", "ap", "ap50", "ap75", "ar")
+SCORES = ("pckh@0.5", "pckh@0.1", "pckh@0.11", "pck@0.2", "ap", "ap50", "ap75", "ar")
+FILE_KINDS = ("coco_layout", "mpii")
 TAU_AT_THETA_ONE = 1.0 + 20.0 / (1.0 + math.exp(-1.0))
 
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One annotation file in COCO keypoint layout and the folder of its images, relative to the data root."""
+    """One annotation file, the folder of its images and what belongs to it, relative to the data root."""
 
     annotations: str = option(help="annotation file, relative to data.root")
     images: str = option(help="image folder, relative to data.root")
+    detections: str = option(
+        "", help="boxes of a person detector in COCO's results layout, scored beside the annotated boxes (coco_layout)"
+    )
+    head_boxes: str = option("", help="MPII's gt_valid.mat, whose head boxes normalise PCKh (mpii)")
 
 
 @dataclass(frozen=True)
@@ -122,15 +127,17 @@ class DataConfig:
     """Which people are trained and tested on."""
 
     kind: str = option(
-        "synthetic", help="synthetic set, or files in COCO keypoint layout", choices=("synthetic", "coco_layout")
+        "synthetic",
+        help="synthetic set, files in COCO keypoint layout (COCO, CrowdPose, ...), or MPII's JSON files",
+        choices=("synthetic", *FILE_KINDS),
     )
     root: str = option(
         "",
-        help="data folder; empty: the environment variable CDKD_DATA_ROOT (coco_layout) or the cache (synthetic)",
+        help="data folder; empty: the environment variable CDKD_DATA_ROOT (files) or the cache (synthetic)",
         operational=True,
     )
     keypoint_set: str = option("mpii16", help="keypoint convention of the annotation files", choices=KEYPOINT_SETS)
-    train: tuple[SourceConfig, ...] = option((), help="training files (coco_layout)")
+    train: tuple[SourceConfig, ...] = option((), help="training files")
     val: tuple[SourceConfig, ...] = option((), help="validation files; none: data.holdout of the training images")
     test: tuple[SourceConfig, ...] = option((), help="test files, evaluated once at the end of a training; may be none")
     holdout: float = option(
@@ -285,6 +292,16 @@ class EvaluationConfig:
 
     flip_test: bool = option(True, help="average with the mirrored image's prediction")
     select: str = option("pckh@0.5", help="the validation score that names the best epoch", choices=SCORES)
+    keypoint_score_threshold: float = option(
+        0.02, help="keypoints scored at or below it have no part in a person's score (0.2 for heatmaps)", minimum=0
+    )
+    oks_nms: float = option(
+        0.9,
+        help="of two predictions more alike than this, by OKS, the weaker is dropped; 1: none is",
+        maximum=1,
+        exclusive_minimum=0,
+    )
+    detection_threshold: float = option(0.0, help="detector boxes scored below it are left out", minimum=0)
     batch_size: int = option(64, help="instances per forward pass", minimum=1, operational=True)
 
 
@@ -295,7 +312,12 @@ class RuntimeConfig:
     device: str = option("auto", help="torch device; auto: CUDA where present", operational=True)
     threads: int = option(0, help="CPU threads of a worker; 0: leave to the launcher", minimum=0, operational=True)
     loader_workers: int = option(0, help="processes that load images", minimum=0, operational=True)
-    cache_images: bool = option(True, help="keep decoded images in memory", operational=True)
+    cache_images: bool = option(True, help="keep decoded images in this process's memory", operational=True)
+    crop_cache: bool = option(
+        False,
+        help="read pixels from a file of decoded crops that all trainings on this machine share, built on first use",
+        operational=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -387,8 +409,22 @@ def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
             f"got {etht.init_tau}",
         )
     yield from _bin_problems(config)
-    if config.data.kind == "coco_layout" and not config.data.train:
-        yield ConfigProblem("data.train", "must name at least one annotation file when data.kind is coco_layout")
+    yield from _source_problems(config.data)
+
+
+def _source_problems(data: DataConfig) -> Iterator[ConfigProblem]:
+    """Which files go with which kind of data, and with which split."""
+    if data.kind in FILE_KINDS and not data.train:
+        yield ConfigProblem("data.train", f"must name at least one annotation file when data.kind is {data.kind}")
+    if data.kind == "mpii" and data.keypoint_set != "mpii16":
+        yield ConfigProblem("data.keypoint_set", f"must be mpii16 when data.kind is mpii, got {data.keypoint_set!r}")
+    for split, sources in (("train", data.train), ("val", data.val), ("test", data.test)):
+        for position, source in enumerate(sources):
+            path = f"data.{split}[{position}]"
+            if source.detections and (data.kind != "coco_layout" or split == "train"):
+                yield ConfigProblem(f"{path}.detections", "belongs to data.val or data.test of data.kind coco_layout")
+            if source.head_boxes and (data.kind != "mpii" or split == "train"):
+                yield ConfigProblem(f"{path}.head_boxes", "belongs to data.val or data.test of data.kind mpii")
 
 
 def _bin_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:

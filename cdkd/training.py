@@ -33,7 +33,6 @@ from cdkd.checkpoint import (
 from cdkd.config import ConfigError, ConfigProblem, TrainConfig, TrainingConfig, resolve, semantic_mapping, to_mapping
 from cdkd.data.dataset import PoseDataset, epoch_batches
 from cdkd.data.images import ImageCache
-from cdkd.data.instances import PersonInstance
 from cdkd.data.splits import Splits, load_splits
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
@@ -41,6 +40,7 @@ from cdkd.distributed import ALONE, World, agree, synchronise_batch_norm
 from cdkd.engine import Arithmetic, Diverged, predict, train_one_epoch
 from cdkd.evaluation.cost import macs, parameter_count, summary_gflops
 from cdkd.evaluation.scores import Predictions, score
+from cdkd.instances import PersonInstance
 from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
 from cdkd.models.folding import fold_batch_norm
 from cdkd.models.pose import PoseNet, assemble_pose_net, build_pose_net

@@ -70,7 +70,7 @@ def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[s
     return {
         "data": data_digest,
         "splits": splits,
-        "holdout": config.data.holdout if config.data.kind == "coco_layout" and not config.data.val else 0.0,
+        "holdout": config.data.holdout if config.data.kind != "synthetic" and not config.data.val else 0.0,
         "keypoints": config.data.keypoint_set,
         "boxes": f"ground_truth x{config.data.box_padding:g}",
         "input_size": config.student.input_size,

@@ -40,7 +40,7 @@ def _score_fault(split: str, score: str, config: TrainingConfig) -> str:
     keypoint_set = KEYPOINT_SETS[config.data.keypoint_set]
     if score.startswith("pckh@") and keypoint_set.head_segment is None:
         return f"{keypoint_set.name} has no head segment, so no {score}; use ap, or pck@0.2"
-    has_test = config.data.kind == "coco_layout" and config.data.test
+    has_test = config.data.kind != "synthetic" and config.data.test
     if split == "test" and not has_test:
         return f"test/{score} needs a test split, and data.test names none"
     return ""

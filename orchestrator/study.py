@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cdkd.config import (
+    FILE_KINDS,
     SCORES,
     ConfigError,
     TrainingConfig,
@@ -424,7 +425,7 @@ def _with_data_root(layers: Layers) -> Layers:
     said = [layer[path].plain() for path in ("data.root", "data.kind") for layer in layers.layers if path in layer]
     environment = os.environ.get(DATA_ROOT_VARIABLE, "")
     root = next((layer["data.root"].plain() for layer in reversed(layers.layers) if "data.root" in layer), "")
-    if root or not environment or "coco_layout" not in said:
+    if root or not environment or not {*FILE_KINDS} & {*said}:
         return layers
     place = Place(f"${DATA_ROOT_VARIABLE}")
     node = Node(os.path.abspath(Path(environment).expanduser()), place)

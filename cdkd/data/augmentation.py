@@ -8,7 +8,7 @@ import numpy as np
 
 from cdkd.config import AugmentationConfig
 from cdkd.data.crops import Matrix, affine, center_scale
-from cdkd.data.instances import PersonInstance
+from cdkd.instances import PersonInstance
 from cdkd.keypoints import KeypointSet
 
 HALF_BODY_MORE_THAN = 8

@@ -13,8 +13,8 @@ import numpy as np
 
 from cdkd.data.errors import DataError
 from cdkd.data.images import check_image_file
-from cdkd.data.instances import PersonInstance
 from cdkd.data.paths import inside
+from cdkd.instances import PersonInstance
 from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
 
 logger = logging.getLogger(__name__)

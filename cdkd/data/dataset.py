@@ -16,8 +16,8 @@ from cdkd.data.augmentation import View, plain_view, sample_view
 from cdkd.data.crops import Matrix, crop, invert_affine, warp_points
 from cdkd.data.errors import DataError
 from cdkd.data.images import Image, ImageCache
-from cdkd.data.instances import PersonInstance
 from cdkd.data.streams import generator
+from cdkd.instances import PersonInstance
 from cdkd.keypoints import KeypointSet
 from cdkd.simcc import encode
 

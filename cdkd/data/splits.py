@@ -17,9 +17,9 @@ from cdkd.config import DataConfig, SourceConfig
 from cdkd.data.coco_layout import read_coco_layout
 from cdkd.data.drawing_version import DRAWING_VERSION
 from cdkd.data.errors import DataError
-from cdkd.data.instances import PersonInstance
 from cdkd.data.paths import data_root, locate, synthetic_root
 from cdkd.data.synthetic import write_synthetic
+from cdkd.instances import PersonInstance
 from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
 
 logger = logging.getLogger(__name__)

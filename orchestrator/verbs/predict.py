@@ -11,7 +11,7 @@ from orchestrator.errors import UserError
 from orchestrator.verbs.evaluate import add_checkpoint_arguments, checkpoint_overrides
 
 if TYPE_CHECKING:
-    from cdkd.data.instances import PersonInstance
+    from cdkd.instances import PersonInstance
     from cdkd.training import TrainedStudent
 
 Box = tuple[float, float, float, float]
@@ -85,7 +85,7 @@ def _instance(image: Path, box: Box, keypoints: int) -> PersonInstance:
     """A person of whom only the box is known."""
     import numpy as np
 
-    from cdkd.data.instances import PersonInstance
+    from cdkd.instances import PersonInstance
 
     return PersonInstance(
         image=image,

@@ -9,8 +9,8 @@ import pytest
 from cdkd.config import AugmentationConfig
 from cdkd.data.augmentation import View, plain_view, sample_view
 from cdkd.data.crops import warp_points
-from cdkd.data.instances import PersonInstance
 from cdkd.data.streams import generator
+from cdkd.instances import PersonInstance
 from cdkd.keypoints import KEYPOINT_SETS
 
 COCO = KEYPOINT_SETS["coco17"]

@@ -15,7 +15,7 @@ from cdkd.data.crops import warp_points
 from cdkd.data.dataset import PoseDataset, epoch_batches
 from cdkd.data.errors import DataError
 from cdkd.data.images import ImageCache
-from cdkd.data.instances import PersonInstance
+from cdkd.instances import PersonInstance
 from cdkd.keypoints import KEYPOINT_SETS
 
 LSP = KEYPOINT_SETS["lsp14"]

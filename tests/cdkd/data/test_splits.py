@@ -10,8 +10,8 @@ import pytest
 from cdkd.config import DataConfig, SourceConfig, SyntheticConfig
 from cdkd.data.errors import DataError
 from cdkd.data.images import read_image
-from cdkd.data.instances import PersonInstance
 from cdkd.data.splits import draw_once, hold_out, load_splits
+from cdkd.instances import PersonInstance
 from cdkd.keypoints import KEYPOINT_SETS
 
 TINY = SyntheticConfig(train_images=3, val_images=2, image_size=64)
