@@ -21,8 +21,12 @@ from torch import Tensor
 
 from cdkd.models.pose import HEAD_PREFIXES, PoseNet
 
-CLASSIFIER_PREFIXES = ("classifier.", "incre_modules.", "downsamp_modules.", "fc.")
-"""Classification heads of the ImageNet files: the first three of HRNet, the last of torchvision's ResNets."""
+CLASSIFIER_PREFIXES = ("head.", "fc.", "incre_modules.", "downsamp_modules.", "classifier.")
+"""Classification heads of the ImageNet files, which differ in their names.
+
+hrnet_w32-36af842e.pth and hrnet_w48-8ef0771d.pth have `head.` and `fc.`, torchvision's ResNets `fc.`; HRNet's
+later files and timm's have the others, and a `final_layer.` that is not the pose network's.
+"""
 
 COARSE_OUTPUTS = re.compile(r"stage4\.\d+\.fuse_layers\.[123]\.")
 """Fused coarse outputs of stage 4, which ImageNet HRNets have after the last module and pose nets have not."""
@@ -32,6 +36,9 @@ UPSAMPLING_PREFIX = "deconv_layers."
 
 BATCH_COUNTER = ".num_batches_tracked"
 """Absent from files written before PyTorch 0.4.1, and unused with a fixed batch-normalisation momentum."""
+
+LANDMARK = "layer1.0.conv1.weight"
+"""A name in every HRNet and ResNet: what a file has before it stands before all names."""
 
 MAX_KEYS_NAMED = 3
 MAX_KEY_LENGTH = 80
@@ -177,19 +184,26 @@ def architecture(state: State) -> str:
 def _load(net: PoseNet, file: Path, state: State, expected: State) -> None:
     difference = compare(state, expected)
     if difference:
-        raise WeightsError(f"{file}: {_mismatch(difference, architecture(state), architecture(expected))}")
+        raise WeightsError(f"{file}: {_mismatch(state, expected)} ({difference})")
     bad = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if bad:
         raise WeightsError(f"{file}: holds weights that are not finite: {_enumerate(bad)}")
     net.load_state_dict({**net.state_dict(), **state})
 
 
-def _mismatch(difference: Difference, found: str, wanted: str) -> str:
-    if found and found != wanted:
-        return f"looks like {found}, the network is {wanted} ({difference})"
+def _mismatch(state: State, expected: State) -> str:
+    wanted = architecture(expected)
+    prefix = next((key.removesuffix(LANDMARK) for key in state if key.endswith(LANDMARK)), "")
+    found = architecture({key.removeprefix(prefix): value for key, value in state.items()})
     if not found:
-        return f"holds no {wanted}, nor another backbone known here ({difference})"
-    return f"does not fit this {wanted} ({difference})"
+        return f"holds no {wanted}, nor another backbone known here"
+    if found != wanted:
+        return f"looks like {found}, the network is {wanted}"
+    if prefix:
+        writer = ", as mmpose writes it" if prefix == "backbone." else ""
+        remedy = "save that part without the prefix, to start a backbone from it"
+        return f"holds a {found} under the prefix {_short(prefix)!r}{writer}: {remedy}"
+    return f"does not fit this {wanted}"
 
 
 def _enumerate(keys: Sequence[str]) -> str:

@@ -1,7 +1,9 @@
 """Weights files: the public layouts load, everything else is one clear line and changes nothing."""
 
+import functools
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdkd.models.hrnet import resample
 from cdkd.models.pose import PoseNet, assemble_pose_net, build_pose_net, initialise
 from cdkd.models.weights import WeightsError, architecture, load_backbone, load_pose_weights, read_state
+from tests.cdkd.models import layouts
+from tests.cdkd.models.layouts import Layout
 
 HEAD = ("final_layer.", "mlp_head_x.", "mlp_head_y.")
 
@@ -62,13 +65,19 @@ def test_the_format_of_before_pytorch_1_6_loads(tmp_path):
     assert_equal(target, source.state_dict())
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_training_checkpoint_loads_with_its_numpy_score_and_dataparallel_prefix(tmp_path, prefix):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_checkpoint_of_the_public_training_scripts_loads(tmp_path, zipped):
+    """`checkpoint.pth` of HRNet's and SimCC's train.py: names as under DataParallel, and a score that is NumPy's."""
     source, target = build(0), build(1)
-    state = {prefix + key: value for key, value in source.state_dict().items()}
-    optimizer = torch.optim.Adam(source.parameters()).state_dict()
-    content = {"epoch": 3, "perf": np.float64(0.5), "state_dict": state, "optimizer": optimizer}
-    load_pose_weights(target, save(content, tmp_path))
+    content = {
+        "epoch": 3,
+        "model": "pose_hrnet",
+        "state_dict": {f"module.{key}": value for key, value in source.state_dict().items()},
+        "best_state_dict": source.state_dict(),
+        "perf": np.float64(0.5),
+        "optimizer": torch.optim.Adam(source.parameters()).state_dict(),
+    }
+    load_pose_weights(target, save(content, tmp_path, _use_new_zipfile_serialization=zipped))
     assert_equal(target, source.state_dict())
 
 
@@ -79,40 +88,80 @@ def test_a_file_without_batch_counters_loads(tmp_path):
     assert_equal(target, source.state_dict())
 
 
-def imagenet_hrnet(net: PoseNet) -> dict[str, Tensor]:
-    """The layout of `hrnet_w32-36af842e.pth`: body with all stage-4 outputs, and a classification head."""
-    state = {key: value for key, value in copy_of(net).items() if not key.startswith(HEAD)}
-    widths = [net.backbone.feature_channels * 2**branch for branch in range(4)]
-    for target in (1, 2, 3):
-        for source in range(4):
-            layer = resample(widths, source, target).state_dict()
-            state |= {f"stage4.0.fuse_layers.{target}.{source}.{key}": value for key, value in layer.items()}
-    heads = ("incre_modules.0.0.conv1.weight", "downsamp_modules.0.0.bias", "final_layer.0.weight", "classifier.bias")
-    return state | {key: torch.ones(3) for key in heads}
+@dataclass(frozen=True)
+class PublicFile:
+    """A file whose backbone goes into the network `name`: the part that lands there, and all that it holds."""
+
+    name: str
+    landing: Layout
+    layout: Layout
 
 
-def test_an_imagenet_hrnet_gives_its_body_and_leaves_the_head(tmp_path):
-    source, target = build(0), build(1)
-    head = {key: value for key, value in copy_of(target).items() if key.startswith(HEAD)}
-    load_backbone(target, save(imagenet_hrnet(source), tmp_path))
-    assert_equal(target, source.state_dict() | head)
+W32, W48 = layouts.hrnet_body(32), layouts.hrnet_body(48)
+EARLY_W32, EARLY_W48 = layouts.early_imagenet_hrnet(32), layouts.early_imagenet_hrnet(48)
+RESNET18, RESNET50 = layouts.torchvision_resnet("resnet18"), layouts.torchvision_resnet("resnet50")
+TRUNK18, TRUNK50 = layouts.resnet_trunk("resnet18"), layouts.resnet_trunk("resnet50")
+POSE_RESNET = layouts.heatmap_resnet("resnet50", 17)
+UPSAMPLED50 = {key: shape for key, shape in POSE_RESNET.items() if not key.startswith(HEAD)}
+
+BACKBONE_SOURCES = {
+    "hrnet_w32-36af842e.pth": PublicFile("hrnet_w32", W32, EARLY_W32),
+    "hrnet_w48-8ef0771d.pth": PublicFile("hrnet_w48", W48, layouts.without_counters(EARLY_W48)),
+    "hrnetv2_w32_imagenet_pretrained.pth": PublicFile("hrnet_w32", W32, layouts.imagenet_hrnet(32)),
+    "pose_hrnet_w32_256x256.pth": PublicFile("hrnet_w32", W32, layouts.heatmap_hrnet(32, 16)),
+    "SimCC, hrnet": PublicFile("hrnet_w32", W32, layouts.simcc_hrnet(32, 17, 192, 256, 2.0)),
+    "pose_resnet_50_256x192.pth": PublicFile("resnet50", UPSAMPLED50, POSE_RESNET),
+    "SimCC, resnet": PublicFile("resnet50", UPSAMPLED50, layouts.simcc_resnet("resnet50", 17, 128, 128, 3.0)),
+    "resnet18-f37072fd.pth": PublicFile("resnet18", TRUNK18, RESNET18),
+    "resnet50-0676ba61.pth": PublicFile("resnet50", TRUNK50, RESNET50),
+    "resnet50-19c8e357.pth": PublicFile("resnet50", TRUNK50, layouts.without_counters(RESNET50)),
+    "ten classes": PublicFile("resnet18", TRUNK18, TRUNK18 | layouts.linear("fc", 512, 10)),
+}
 
 
-def test_a_pose_checkpoint_of_another_head_gives_its_body(tmp_path):
-    source, target = build(0, size=64, keypoints=17), build(1)
-    head = {key: value for key, value in copy_of(target).items() if key.startswith(HEAD)}
-    load_backbone(target, save(source.state_dict(), tmp_path))
-    assert_equal(target, source.state_dict() | head)
+@functools.cache
+def network(name: str) -> PoseNet:
+    with torch.device("meta"):
+        net = assemble_pose_net(name, 64, 3.0, 16)
+    return net.to_empty(device="cpu")
 
 
-def test_a_torchvision_resnet_gives_its_trunk_and_leaves_the_upsampling(tmp_path):
-    source, target = build(0, name="resnet18"), build(1, name="resnet18")
-    own = (*HEAD, "deconv_layers.")
-    state = {key: value for key, value in copy_of(source).items() if not key.startswith(own)}
-    kept = {key: value for key, value in copy_of(target).items() if key.startswith(own)}
-    classifier = {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
-    load_backbone(target, save(state | classifier, tmp_path))
-    assert_equal(target, source.state_dict() | kept)
+def zeroed(name: str) -> PoseNet:
+    """A network of one of the public sizes for images of 64 pixels, 3 bins a pixel, 16 keypoints; every number is 0."""
+    net = network(name)
+    for value in net.state_dict().values():
+        value.zero_()
+    return net
+
+
+@pytest.mark.parametrize("source", BACKBONE_SOURCES.values(), ids=BACKBONE_SOURCES)
+def test_a_public_file_gives_its_backbone_and_leaves_all_else(tmp_path, source):
+    net, state = zeroed(source.name), layouts.filled(source.layout)
+    load_backbone(net, save(state, tmp_path))
+    landed = {key: value for key, value in net.state_dict().items() if value.any()}
+    assert landed.keys() == source.landing.keys() & state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in landed.items())
+
+
+SIMCC_NETWORKS = {
+    "hrnet_w32": layouts.simcc_hrnet(32, 16, 64, 64, 3.0),
+    "hrnet_w48": layouts.simcc_hrnet(48, 16, 64, 64, 3.0),
+    **{name: layouts.simcc_resnet(name, 16, 64, 64, 3.0) for name in layouts.RESNET_BLOCKS},
+}
+
+
+@pytest.mark.parametrize("name", SIMCC_NETWORKS)
+def test_names_and_shapes_are_those_of_the_public_networks(name):
+    with torch.device("meta"):
+        state = assemble_pose_net(name, 64, 3.0, 16).state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == SIMCC_NETWORKS[name]
+
+
+@pytest.mark.parametrize("name", ["hrnet_w32", "resnet50"])
+def test_a_simcc_checkpoint_gives_the_whole_network(tmp_path, name):
+    net, state = zeroed(name), layouts.filled(SIMCC_NETWORKS[name])
+    load_pose_weights(net, save(state, tmp_path))
+    assert_equal(net, {key: state[key] for key in net.state_dict()})
 
 
 def test_loading_does_not_tie_the_network_to_the_file(tmp_path):
@@ -142,15 +191,82 @@ def test_three_keys_are_named_and_the_others_counted(tmp_path):
     assert refuse(build(), save(state, tmp_path)) == "does not fit this hrnet_w16 (unexpected: x0, x1, x2 and 5 more)"
 
 
-def test_a_head_of_another_size_is_named_with_both_shapes(tmp_path):
-    message = refuse(build(), save(build(size=64).state_dict(), tmp_path))
-    assert "of another shape: mlp_head_x.weight (128, 256) for (64, 64), mlp_head_x.bias (128,) for (64,)" in message
+WHOLE_NETWORK_REFUSALS = {
+    "heatmaps": (
+        layouts.heatmap_hrnet(32, 16),
+        "missing: mlp_head_x.weight, mlp_head_x.bias, mlp_head_y.weight and 1 more",
+    ),
+    "ImageNet": (
+        EARLY_W32,
+        "missing: final_layer.weight, final_layer.bias, mlp_head_x.weight and 3 more; "
+        "unexpected: stage4.2.fuse_layers.1.0.0.0.weight, stage4.2.fuse_layers.1.0.0.1.weight, "
+        "stage4.2.fuse_layers.1.0.0.1.bias and 201 more",
+    ),
+    "another split ratio": (
+        layouts.simcc_hrnet(32, 16, 64, 64, 2.0),
+        "of another shape: mlp_head_x.weight (128, 256) for (192, 256), mlp_head_x.bias (128,) for (192,), "
+        "mlp_head_y.weight (128, 256) for (192, 256) and 1 more",
+    ),
+    "another keypoint set": (
+        layouts.simcc_hrnet(32, 17, 64, 64, 3.0),
+        "of another shape: final_layer.weight (17, 32, 1, 1) for (16, 32, 1, 1), final_layer.bias (17,) for (16,)",
+    ),
+    "another input size": (
+        layouts.simcc_hrnet(32, 16, 48, 64, 3.0),
+        "of another shape: mlp_head_x.weight (144, 192) for (192, 256), mlp_head_x.bias (144,) for (192,), "
+        "mlp_head_y.weight (192, 192) for (192, 256)",
+    ),
+}
 
 
-def test_whole_networks_are_not_loaded_from_files_of_a_body(tmp_path):
-    message = refuse(build(), save(imagenet_hrnet(build()), tmp_path))
-    assert message.startswith("does not fit this hrnet_w16 (missing: final_layer.weight, final_layer.bias")
-    assert "unexpected: stage4.0.fuse_layers.1" in message
+@pytest.mark.parametrize(("layout", "difference"), WHOLE_NETWORK_REFUSALS.values(), ids=WHOLE_NETWORK_REFUSALS)
+def test_a_file_that_is_not_the_whole_network_is_refused_with_what_differs(tmp_path, layout, difference):
+    message = refuse(zeroed("hrnet_w32"), save(layouts.filled(layout), tmp_path))
+    assert message == f"does not fit this hrnet_w32 ({difference})"
+
+
+def test_an_imagenet_file_lacks_nothing_and_holds_nothing_but_what_is_listed(tmp_path):
+    layout = EARLY_W32 | layouts.conv("stage4.3.branches.0.0.conv1", 32, 32, 3)
+    del layout["stage4.2.fuse_layers.0.3.0.weight"]
+    message = refuse(zeroed("hrnet_w32"), save(layouts.filled(layout), tmp_path), load_backbone)
+    assert message == (
+        "does not fit this hrnet_w32 (missing: stage4.2.fuse_layers.0.3.0.weight; "
+        "unexpected: stage4.3.branches.0.0.conv1.weight)"
+    )
+
+
+def test_an_imagenet_file_of_another_width_is_told_by_it(tmp_path):
+    message = refuse(zeroed("hrnet_w32"), save(layouts.filled(EARLY_W48), tmp_path), load_backbone)
+    assert message.startswith(
+        "looks like hrnet_w48, the network is hrnet_w32 (of another shape: "
+        "transition1.0.0.weight (48, 256, 3, 3) for (32, 256, 3, 3), "
+    )
+
+
+MMPOSE = layouts.prefixed("backbone.", W32) | layouts.prefixed(
+    "head.", layouts.conv("final_layer", 32, 17, 1, bias=True)
+)
+"""hrnet_w32_coco_256x192 of mmpose; older versions say `keypoint_head.`."""
+
+
+@pytest.mark.parametrize("load", [load_pose_weights, load_backbone])
+def test_an_mmpose_network_is_told_by_its_prefix_and_what_to_do_is_said(tmp_path, load):
+    message = refuse(zeroed("hrnet_w32"), save({"state_dict": layouts.filled(MMPOSE)}, tmp_path), load)
+    assert message.startswith(
+        "holds a hrnet_w32 under the prefix 'backbone.', as mmpose writes it: "
+        "save that part without the prefix, to start a backbone from it (missing: conv1.weight, "
+    )
+
+
+def test_other_prefixes_are_named_too(tmp_path):
+    state = layouts.filled(layouts.prefixed("model.encoder.", RESNET50))
+    message = refuse(zeroed("resnet50"), save(state, tmp_path), load_backbone)
+    assert message.startswith("holds a resnet50 under the prefix 'model.encoder.': save that part")
+
+
+def test_a_prefix_does_not_hide_another_architecture(tmp_path):
+    message = refuse(zeroed("resnet50"), save(layouts.filled(MMPOSE), tmp_path), load_backbone)
+    assert message.startswith("looks like hrnet_w32, the network is resnet50 (")
 
 
 def test_some_of_the_upsampling_is_not_enough(tmp_path):
