@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,13 @@ def _fsync_folder(folder: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write plain data as JSON, atomically."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays as an npz file, atomically."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, content.getvalue())
 
 
 def digest_of(path: Path) -> str:

@@ -6,27 +6,21 @@ normalising length. Unlabelled keypoints are never counted. Scores are in [0, 1]
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cdkd.instances import MPII_HEAD_BOX_FACTOR
+from cdkd.keypoints import KEYPOINT_SETS, printed_groups
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-MPII_HEAD_BOX_FACTOR = 0.6  # SC_BIAS of MPII's evaluation: head size = 0.6 * diagonal of the head box
-MPII_LEFT_OUT = (6, 7)  # pelvis and thorax have no part in MPII's mean
-MPII_GROUPS: dict[str, tuple[int, ...]] = {
-    "head": (9,),
-    "shoulder": (12, 13),
-    "elbow": (11, 14),
-    "wrist": (10, 15),
-    "hip": (2, 3),
-    "knee": (1, 4),
-    "ankle": (0, 5),
-}
+LEFT_OUT_OF_MEAN = ("pelvis", "thorax")  # as MPII does (method 7): no limb ends there
 
 
 @dataclass(frozen=True)
@@ -76,14 +70,27 @@ def segment_length(truth: ArrayLike, visibility: ArrayLike, segment: tuple[int, 
 def pck(
     predictions: ArrayLike, truth: ArrayLike, visibility: ArrayLike, normaliser: ArrayLike, threshold: float
 ) -> KeypointCounts:
-    """Count the keypoints within `threshold` normalising lengths of the truth.
+    """Count the keypoints within `threshold` normalising lengths of the truth; all else as in `correctness`."""
+    correct, counted = correctness(predictions, truth, visibility, normaliser, threshold)
+    length = np.asarray(normaliser, dtype=np.float64)
+    left_out = int((~(np.isfinite(length) & (length > 0))).sum())
+    return KeypointCounts(correct.sum(axis=0), counted.sum(axis=0), left_out)
+
+
+def correctness(
+    predictions: ArrayLike, truth: ArrayLike, visibility: ArrayLike, normaliser: ArrayLike, threshold: float
+) -> tuple[BoolArray, BoolArray]:
+    """Which keypoints lie within `threshold` normalising lengths of the truth, and which of them count.
 
     Args:
         predictions: (N, J, 2) predicted keypoints, image pixels.
         truth: (N, J, 2) labelled keypoints in the same frame; unlabelled ones may hold anything.
         visibility: (N, J) 0 for unlabelled keypoints.
-        normaliser: (N,) pixels; persons whose length is NaN or not positive are left out and counted.
+        normaliser: (N,) pixels; persons whose length is NaN or not positive do not count.
         threshold: largest allowed distance in normalising lengths; a distance equal to it is correct.
+
+    Returns:
+        Two (N, J) arrays; what is correct counts.
 
     Raises:
         ValueError: shapes do not fit, or a labelled keypoint has a non-finite prediction or truth.
@@ -96,8 +103,8 @@ def pck(
     has_length = np.isfinite(length) & (length > 0)
     counted = is_labelled & has_length[:, None]
     distance = np.linalg.norm(np.where(counted[..., None], predicted - labelled, 0.0), axis=-1)
-    correct = counted & (distance <= threshold * np.where(has_length, length, 0.0)[:, None])
-    return KeypointCounts(correct.sum(axis=0), counted.sum(axis=0), int((~has_length).sum()))
+    correct = counted & (distance / np.where(has_length, length, 1.0)[:, None] <= threshold)
+    return correct, counted
 
 
 def pckh(
@@ -107,21 +114,40 @@ def pckh(
     return pck(predictions, truth, visibility, head_size, threshold)
 
 
+def summary(counts: KeypointCounts, names: Sequence[str]) -> dict[str, float]:
+    """The counts as the scores that tables print, each in [0, 1]; one that nobody's labels bear on is absent.
+
+    Args:
+        counts: of `pck`.
+        names: the J keypoints.
+
+    Returns:
+        'mean' over all labelled keypoints and 'unweighted', the plain mean over keypoints, both without pelvis and
+        thorax; every one of `printed_groups` that the keypoints have, the plain mean of its left and right; every
+        keypoint. A keypoint that bears a group's name is that group.
+    """
+    per_keypoint = counts.per_keypoint()
+    left_out = [index for index, name in enumerate(names) if name in LEFT_OUT_OF_MEAN]
+    values = {name: float(value) for name, value in zip(names, per_keypoint, strict=True)}
+    values |= {group: _plain_mean(per_keypoint[list(members)]) for group, members in printed_groups(names).items()}
+    values |= {"mean": counts.overall(left_out), "unweighted": _plain_mean(np.delete(per_keypoint, left_out))}
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
 def mpii_pckh(
     predictions: ArrayLike, truth: ArrayLike, missing: ArrayLike, head_boxes: ArrayLike, threshold: float
 ) -> dict[str, float]:
-    """MPII's PCKh with its printed groups (method 7).
+    """MPII's PCKh of the arrays of `gt_valid.mat`, persons first (method 7).
 
     Args:
         predictions: (N, 16, 2) in the ground truth's frame (1-based image pixels).
-        truth: (N, 16, 2) `pos_gt_src`, persons first.
+        truth: (N, 16, 2) `pos_gt_src`.
         missing: (N, 16) `jnt_missing`, true where a keypoint is not labelled.
-        head_boxes: (N, 2, 2) two corners (x, y) of the head box.
+        head_boxes: (N, 2, 2) `headboxes_src`: two corners (x, y) of the head box.
         threshold: 0.5, or 0.1 (some published code reads 0.11 from a table of thresholds instead).
 
     Returns:
-        'head' to 'ankle': plain mean of the left and right keypoint; 'mean': over 14 keypoints weighted by
-        how often each is labelled (without pelvis and thorax); 'mean_unweighted': their plain mean.
+        As `summary`: 'head' to 'ankle', 'mean', 'unweighted' and every keypoint.
 
     Raises:
         ValueError: not 16 keypoints, or as `pck` raises.
@@ -130,12 +156,14 @@ def mpii_pckh(
         raise ValueError(f"MPII has 16 keypoints a person, `missing` has shape {np.shape(missing)}")
     corners = np.asarray(head_boxes, dtype=np.float64)
     head_size = MPII_HEAD_BOX_FACTOR * np.linalg.norm(corners[:, 1] - corners[:, 0], axis=-1)
-    is_labelled = np.asarray(missing) == 0
-    counts = pckh(predictions, truth, is_labelled, head_size, threshold)
-    per_keypoint = counts.per_keypoint()
-    groups = {name: float(per_keypoint[list(members)].mean()) for name, members in MPII_GROUPS.items()}
-    unweighted = float(np.delete(per_keypoint, MPII_LEFT_OUT).mean())
-    return {**groups, "mean": counts.overall(MPII_LEFT_OUT), "mean_unweighted": unweighted}
+    counts = pckh(predictions, truth, np.asarray(missing) == 0, head_size, threshold)
+    return summary(counts, KEYPOINT_SETS["mpii16"].names)
+
+
+def _plain_mean(values: FloatArray) -> float:
+    """Mean of the values that are not NaN; NaN of none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _check_shapes(predicted: FloatArray, labelled: FloatArray, is_labelled: BoolArray, length: FloatArray) -> None:

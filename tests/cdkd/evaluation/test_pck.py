@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdkd.evaluation.pck import mpii_pckh, pck, pckh, segment_length
+from cdkd.evaluation.pck import KeypointCounts, mpii_pckh, pck, pckh, segment_length, summary
+from cdkd.keypoints import KEYPOINT_SETS
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "data" / "golden" / "mpii"
 
@@ -75,6 +76,43 @@ def test_a_labelled_keypoint_that_is_not_finite_is_refused(name):
         pck(predictions, truth, visibility, normaliser, 0.5)
 
 
+def counts_of(correct: dict[str, tuple[int, int]], names: tuple[str, ...]) -> KeypointCounts:
+    """Ten of ten for every keypoint, but those named."""
+    pairs = np.array([correct.get(name, (10, 10)) for name in names])
+    return KeypointCounts(pairs[:, 0], pairs[:, 1], 0)
+
+
+@pytest.mark.parametrize("name", sorted(KEYPOINT_SETS))
+def test_every_set_has_the_tables_columns_but_coco_no_head(name):
+    names = KEYPOINT_SETS[name].names
+    groups = {"head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"} - ({"head"} if name == "coco17" else set())
+    assert summary(counts_of({}, names), names).keys() == {*names, *groups, "mean", "unweighted"}
+
+
+def test_a_column_is_the_plain_mean_of_left_and_right_and_the_head_is_its_top():
+    names = KEYPOINT_SETS["lsp14"].names
+    values = summary(counts_of({"left_knee": (1, 2), "right_knee": (2, 10), "head_top": (3, 10)}, names), names)
+    assert values["knee"] == pytest.approx((0.5 + 0.2) / 2)
+    assert values["head"] == values["head_top"] == pytest.approx(0.3)
+    assert values["ankle"] == 1.0
+
+
+def test_both_means_leave_out_pelvis_and_thorax_and_only_one_weighs_by_labels():
+    names = KEYPOINT_SETS["mpii16"].names
+    counts = counts_of({"pelvis": (0, 10), "thorax": (0, 10), "left_knee": (1, 2)}, names)
+    values = summary(counts, names)
+    assert values["mean"] == pytest.approx(131 / 132)
+    assert values["unweighted"] == pytest.approx(13.5 / 14)
+
+
+def test_what_nobody_has_labelled_is_absent_and_its_column_is_the_other_side():
+    names = KEYPOINT_SETS["lsp14"].names
+    values = summary(counts_of({"left_knee": (0, 0), "right_knee": (1, 2), "head_top": (0, 0)}, names), names)
+    assert not {"left_knee", "head_top", "head"} & values.keys()
+    assert values["knee"] == 0.5
+    assert values["unweighted"] == pytest.approx(11.5 / 12)
+
+
 def test_nobody_gives_no_counts_and_a_nan_score():
     counts = pck(np.zeros((0, 14, 2)), np.zeros((0, 14, 2)), np.zeros((0, 14)), np.zeros(0), 0.5)
     assert counts.counted.tolist() == [0] * 14
@@ -124,8 +162,13 @@ def test_mpii_pckh_gives_the_golden_numbers_to_the_digit(mpii, threshold):
     values = mpii_pckh(**mpii, threshold=threshold)
     expected = {name: value for name, value in golden.items() if not name.startswith("mean")}
     expected["mean"] = golden["mean_weighted_by_visible"]
-    expected["mean_unweighted"] = golden["mean_unweighted14"]
-    assert {name: round(100 * value, 4) for name, value in values.items()} == expected
+    expected["unweighted"] = golden["mean_unweighted14"]
+    assert {name: round(100 * values[name], 4) for name in expected} == expected
+
+
+def test_mpiis_threshold_of_eleven_hundredths_lies_above_that_of_ten(mpii):
+    at_10, at_11 = (mpii_pckh(**mpii, threshold=threshold)["mean"] for threshold in (0.1, 0.11))
+    assert 0.01 < at_11 - at_10 < 0.05
 
 
 def test_mpii_pckh_refuses_another_number_of_keypoints():
