@@ -11,37 +11,48 @@ import gc
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
 from cdkd.checkpoint import (
-    CheckpointError,
     CheckpointFolder,
     digest_of,
     load_tensors,
     save_tensors,
+    write_arrays,
     write_json,
 )
-from cdkd.config import ConfigError, ConfigProblem, TrainConfig, TrainingConfig, resolve, semantic_mapping, to_mapping
-from cdkd.data.dataset import PoseDataset, epoch_batches
-from cdkd.data.images import ImageCache
+from cdkd.config import (
+    ConfigError,
+    ConfigProblem,
+    RuntimeConfig,
+    TrainConfig,
+    TrainingConfig,
+    resolve,
+    semantic_mapping,
+    to_mapping,
+)
+from cdkd.data.dataset import PoseDataset, epoch_batches, load_batches
+from cdkd.data.images import ImageCache, ImageSource
+from cdkd.data.paths import pixel_cache_folder
+from cdkd.data.pixel_cache import open_or_build
 from cdkd.data.splits import Splits, load_splits
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
 from cdkd.distributed import ALONE, World, agree, synchronise_batch_norm
 from cdkd.engine import Arithmetic, Diverged, predict, train_one_epoch
+from cdkd.evaluation.by_person import scores_of_persons
 from cdkd.evaluation.cost import macs, parameter_count, summary_gflops
-from cdkd.evaluation.scores import Predictions, score
-from cdkd.instances import PersonInstance
-from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
+from cdkd.evaluation.scores import Predictions, score, score_detected
+from cdkd.instances import PersonInstance, Split
+from cdkd.keypoints import KeypointSet
 from cdkd.models.folding import fold_batch_norm
 from cdkd.models.pose import PoseNet, assemble_pose_net, build_pose_net
 from cdkd.models.weights import WeightsError, load_backbone, load_pose_weights
@@ -126,10 +137,11 @@ def _require_same_training(config: TrainingConfig, stored: Mapping[str, Any], pa
         raise ConfigError([ConfigProblem("", f"{path} belongs to a training with other values of {shown}")])
 
 
-def _require_score(name: str, instances: list[PersonInstance], keypoint_set: KeypointSet) -> None:
+def _require_score(config: TrainingConfig, split: Split, keypoint_set: KeypointSet) -> None:
     """Refuse, before any training, to select the best epoch by a score that these persons cannot have."""
-    shape = (len(instances), keypoint_set.count)
-    known = score(Predictions(np.zeros((*shape, 2)), np.zeros(shape)), instances, keypoint_set)
+    name, shape = config.evaluation.select, (len(split.instances), keypoint_set.count)
+    nothing = Predictions(np.zeros((*shape, 2)), np.zeros(shape))
+    known = score(nothing, split, keypoint_set, config.evaluation, box_padding=config.data.box_padding)
     if name not in known:
         listed = ", ".join(sorted(score_name for score_name in known if "/" not in score_name))
         problem = f"{name} is not a score of {keypoint_set.name}; it has {listed}"
@@ -155,11 +167,8 @@ class _Training:
         self.arithmetic = Arithmetic(choose_device(config.runtime.device), config.train.precision)
         self.splits = load_splits(config.data)
         self.keypoint_set: KeypointSet = self.splits.keypoint_set
-        _require_score(config.evaluation.select, self.splits.val, self.keypoint_set)
-        self.cache = ImageCache(config.runtime.cache_images)
-        if config.runtime.loader_workers and config.runtime.cache_images:
-            # Before loader processes fork: what they decode themselves is lost with them at the epoch's end.
-            self.cache.preload(person.image for person in (*self.splits.train, *self.splits.val))
+        _require_score(config, self.splits.val, self.keypoint_set)
+        self.images = open_images(config.runtime, self.splits)
         self.teacher_digest = ""
         self.distiller = self._build(teacher_file)
         self.optimizers = build_optimizers(self.distiller, config)
@@ -228,7 +237,7 @@ class _Training:
         metrics = train_one_epoch(
             model,
             self.distiller,
-            self._loader(dataset, batches),
+            self._load(dataset, batches),
             self.optimizers,
             arithmetic=self.arithmetic,
             epoch=epoch,
@@ -240,9 +249,9 @@ class _Training:
         return metrics
 
     def _train_dataset(self) -> PoseDataset:
-        return self._dataset(self.splits.train, is_training=True)
+        return self._dataset(self.splits.train.instances, is_training=True)
 
-    def _dataset(self, instances: list[PersonInstance], *, is_training: bool) -> PoseDataset:
+    def _dataset(self, instances: Sequence[PersonInstance], *, is_training: bool) -> PoseDataset:
         config = self.config
         return PoseDataset(
             instances,
@@ -253,25 +262,37 @@ class _Training:
             box_padding=config.data.box_padding,
             augmentation=config.data.augmentation if is_training else None,
             seed=config.seed,
-            image_cache=self.cache,
+            image_cache=self.images,
         )
 
-    def _loader(self, dataset: PoseDataset, batches: list[list[int]]) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=self.config.runtime.loader_workers,
-            pin_memory=self.arithmetic.device.type == "cuda",
+    def _load(self, dataset: PoseDataset, batches: list[list[int]]) -> Iterator[dict[str, Tensor]]:
+        is_cuda = self.arithmetic.device.type == "cuda"
+        return load_batches(dataset, batches, workers=self.config.runtime.loader_workers, pins_memory=is_cuda)
+
+    def _score(self, net: PoseNet, split: Split, persons_file: Path | None = None) -> dict[str, float]:
+        """Scores of a split; those of single persons go into a file, if one is given."""
+        predictions = self._predict(net, split.instances)
+        config = self.config
+        if persons_file is not None and self.world.is_first:
+            write_arrays(persons_file, scores_of_persons(predictions, split, self.keypoint_set, config.evaluation))
+        return score(predictions, split, self.keypoint_set, config.evaluation, box_padding=config.data.box_padding)
+
+    def _score_detected(self, net: PoseNet, split: Split) -> dict[str, float]:
+        split = without_weak_boxes(split, self.config.evaluation.detection_threshold)
+        predictions = self._predict(net, split.detected)
+        config = self.config
+        return score_detected(
+            predictions, split, self.keypoint_set, config.evaluation, box_padding=config.data.box_padding
         )
 
-    def _score(self, net: PoseNet, instances: list[PersonInstance]) -> dict[str, float]:
-        dataset = self._dataset(instances, is_training=False)
+    def _predict(self, net: PoseNet, persons: Sequence[PersonInstance]) -> Predictions:
+        dataset = self._dataset(persons, is_training=False)
         size = self.config.evaluation.batch_size
         mine = list(range(self.world.rank, len(dataset), self.world.size))
         batches = [mine[start : start + size] for start in range(0, len(mine), size)]
         predictions = predict(
             net,
-            self._loader(dataset, batches),
+            self._load(dataset, batches),
             arithmetic=self.arithmetic,
             simcc=self.config.simcc,
             evaluation=self.config.evaluation,
@@ -279,7 +300,7 @@ class _Training:
         )
         if not np.isfinite(predictions.scores).all():  # the epoch's last step has ruined the weights
             raise Diverged("task", len(self.history) + 1)
-        return score(predictions, instances, self.keypoint_set)
+        return predictions
 
     def _close_epoch(self, metrics: dict[str, float]) -> bool:
         """Put the epoch on disk, then report it; True when the training is to stop."""
@@ -329,12 +350,9 @@ class _Training:
         summary = self._summary() | cost_of(self.config, self.keypoint_set)
         if self.world.is_first:
             self._export(LAST, len(self.history))
-        if self.splits.test:
-            student = self.distiller.student
-            summary |= with_prefix("final/test/", self._score(student, self.splits.test))
-            best = load_tensors(self.folder / BEST)["state_dict"]
-            student.load_state_dict(best)
-            summary |= with_prefix("best/test/", self._score(student, self.splits.test))
+        summary |= self._last_scores("final")
+        self.distiller.student.load_state_dict(load_tensors(self.folder / BEST)["state_dict"])
+        summary |= self._last_scores("best")
         if self.world.is_first:
             content = {
                 "config": to_mapping(self.config),
@@ -346,6 +364,48 @@ class _Training:
         if self.world.size > 1:
             dist.barrier()
         return summary
+
+    def _last_scores(self, which: str) -> dict[str, float]:
+        """What is scored once, at the end: the test split, and every split's boxes of a person detector.
+
+        Of the best epoch the scores of single persons are kept too.
+        """
+        student = self.distiller.student
+        scores: dict[str, float] = {}
+        for name, split in (("val", self.splits.val), ("test", self.splits.test)):
+            stores = which == "best"
+            if split.instances and (name == "test" or stores):
+                found = self._score(student, split, self.folder / f"instances_{name}.npz" if stores else None)
+                scores |= with_prefix(f"{which}/{name}/", found)
+            if split.instances and split.detected:
+                scores |= with_prefix(f"{which}/{name}/", self._score_detected(student, split))
+        return scores
+
+
+def open_images(runtime: RuntimeConfig, splits: Splits) -> ImageSource:
+    """Where a training's images come from: the file of decoded ones, built if it is not there, or their own files.
+
+    Raises:
+        DataError: an image cannot be read, or there is no room for the file.
+    """
+    if runtime.crop_cache:
+        return open_or_build(pixel_cache_folder(), images_of(splits))
+    images = ImageCache(runtime.cache_images)
+    if runtime.loader_workers and runtime.cache_images:
+        # Before loader processes fork: what they decode themselves is lost with them at the epoch's end.
+        images.preload(person.image for person in (*splits.train.instances, *splits.val.instances))
+    return images
+
+
+def images_of(splits: Splits) -> Iterator[Path]:
+    """Every image that a training looks at, once for each person."""
+    for split in (splits.train, splits.val, splits.test):
+        yield from (person.image for person in (*split.instances, *split.detected))
+
+
+def without_weak_boxes(split: Split, threshold: float) -> Split:
+    """The split without detector boxes scored below the threshold."""
+    return replace(split, detected=[person for person in split.detected if person.box_score >= threshold])
 
 
 def _scores_of(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -431,79 +491,3 @@ def cost_of(config: TrainingConfig, keypoint_set: KeypointSet) -> dict[str, floa
         "gmacs": macs(net, size) / 1e9,
         "gflops": summary_gflops(net, size),
     }
-
-
-@dataclass(frozen=True)
-class TrainedStudent:
-    """A network read back from a checkpoint, with what is needed to use it."""
-
-    net: PoseNet
-    config: TrainingConfig
-    keypoint_set: KeypointSet
-    epoch: int
-
-
-def load_student(file: Path, overrides: Mapping[str, Any] | None = None) -> TrainedStudent:
-    """Read a `best.pt` or `last.pt`, or the folder that holds them (its `best.pt`).
-
-    Raises:
-        CheckpointError: missing, damaged, or not written by this program.
-        ConfigError: an override is wrong.
-    """
-    path = file / BEST if file.is_dir() else file
-    state = load_tensors(path)
-    if not {"state_dict", "config", "epoch"} <= state.keys():
-        raise CheckpointError(f"{path}: holds no configuration; expected a best.pt or last.pt of a training")
-    config = resolve(json.loads(state["config"]), overrides or {})
-    keypoint_set = KEYPOINT_SETS[config.data.keypoint_set]
-    net = build_pose_net(
-        config.student.backbone,
-        config.student.input_size,
-        config.simcc.split_ratio,
-        keypoint_set.count,
-        generator=torch_generator(config.seed, "student"),
-    )
-    load_pose_weights(net, path)
-    return TrainedStudent(net.eval(), config, keypoint_set, int(state["epoch"]))
-
-
-def evaluate_checkpoint(file: Path, split: str = "val", overrides: Mapping[str, Any] | None = None) -> dict[str, float]:
-    """Scores of a trained student on one split (`train`, `val` or `test`) of its data set.
-
-    Raises:
-        ConfigError: no such split, or the split is empty.
-    """
-    if split not in ("train", "val", "test"):
-        raise ConfigError([ConfigProblem("split", f"must be train, val or test, got {split!r}")])
-    student = load_student(file, overrides)
-    splits: Splits = load_splits(student.config.data)
-    instances = getattr(splits, split)
-    if not instances:
-        raise ConfigError([ConfigProblem(f"data.{split}", f"the {split} split is empty")])
-    predictions = predict_instances(student, instances)
-    return score(predictions, instances, student.keypoint_set)
-
-
-def predict_instances(student: TrainedStudent, instances: list[PersonInstance]) -> Predictions:
-    """Keypoints of persons in images, by a trained student."""
-    config = student.config
-    arithmetic = Arithmetic(choose_device(config.runtime.device), config.train.precision)
-    dataset = PoseDataset(
-        instances,
-        student.keypoint_set,
-        student_size=config.student.input_size,
-        teacher_size=None,
-        split_ratio=config.simcc.split_ratio,
-        box_padding=config.data.box_padding,
-        augmentation=None,
-        seed=config.seed,
-        image_cache=ImageCache(False),
-    )
-    return predict(
-        student.net.to(arithmetic.device),
-        DataLoader(dataset, batch_size=config.evaluation.batch_size),
-        arithmetic=arithmetic,
-        simcc=config.simcc,
-        evaluation=config.evaluation,
-        keypoint_set=student.keypoint_set,
-    )

@@ -19,7 +19,7 @@ from orchestrator.plan import Metric
 FILE_FIELDS = ("student.pretrained", "teacher.pretrained", "teacher.checkpoint")
 """Options that name a weights file: what it holds counts, not where it lies."""
 
-METRIC_VERSION = 1
+METRIC_VERSION = 2
 """Raise it in the commit that changes what a score means."""
 
 LENGTH = 16
@@ -65,14 +65,16 @@ def _digest(path: str, size: int, modified: int) -> str:
 def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[str, Any]:
     """What must agree between two results that stand in one table (plain, JSON-ready)."""
     plain = to_mapping(config)
-    data = plain["data"]
-    splits = "drawn" if config.data.kind == "synthetic" else {name: data[name] for name in ("train", "val", "test")}
+    splits = {name: [_named(source) for source in plain["data"][name]] for name in ("train", "val", "test")}
     return {
         "data": data_digest,
-        "splits": splits,
+        "splits": "drawn" if config.data.kind == "synthetic" else splits,
         "holdout": config.data.holdout if config.data.kind != "synthetic" and not config.data.val else 0.0,
         "keypoints": config.data.keypoint_set,
         "boxes": f"ground_truth x{config.data.box_padding:g}",
+        "detector_boxes": f"scored {config.evaluation.detection_threshold:g} and above",
+        "suppression": f"OKS above {config.evaluation.oks_nms:g}",
+        "person_score": f"box score x mean of keypoint scores above {config.evaluation.keypoint_score_threshold:g}",
         "input_size": config.student.input_size,
         "flip_test": config.evaluation.flip_test,
         "flip_shift": config.simcc.flip_shift if config.evaluation.flip_test else "none",
@@ -83,3 +85,8 @@ def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[s
         "select": metric.select,
         "select_by": f"val/{config.evaluation.select}",
     }
+
+
+def _named(source: dict[str, str]) -> dict[str, str]:
+    """The files that a source names."""
+    return {role: name for role, name in source.items() if name}

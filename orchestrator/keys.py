@@ -18,6 +18,7 @@ TEACHER = "cdkd.teacher"  # fingerprint of the teacher
 REVISION = "cdkd.revision"
 REUSED_FROM = "cdkd.reused_from"  # "<study>/<trial id>" of the run this result was taken from
 REASON = "cdkd.reason"  # why a trial failed, one line
+INSTANCES = "instances_*.npz"  # artifacts of a child run: scores of single persons, a file for each split
 SPECIFICATION = "specification.json"  # artifact of the parent run: what a table needs (see StudySpecification)
 PARENT = "mlflow.parentRunId"
 ATTEMPT = "cdkd.attempt"  # number of the latest attempt; 0 for a result taken over from elsewhere

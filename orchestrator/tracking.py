@@ -259,6 +259,7 @@ class MlflowProjection:
         for epoch in new:
             self._settle(trial_id, epoch)
         if mark.status != (trial.state, trial.ended):
+            runs.log_files(run_id, self._ledger.parent / "trials" / trial_id)
             runs.set_status(run_id, trial.state, trial.ended)
             mark.status = (trial.state, trial.ended)
 
@@ -334,6 +335,11 @@ class _Runs:
             self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_REQUEST], tags=run_tags)
             run_tags = []
         failpoint("after_metrics")
+
+    def log_files(self, run_id: str, folder: Path) -> None:
+        """Send the scores of single persons that a training leaves in its folder, where it was trained here."""
+        for file in sorted(folder.glob(keys.INSTANCES)):
+            self.client.log_artifact(run_id, str(file))
 
     def set_status(self, run_id: str, state: str, ended: float | None) -> None:
         """Show a trial's state as a run's status."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.io
 
+from cdkd.data.splits import load_splits
 from orchestrator.cli import main
 from orchestrator.compiler import compile_study
 from orchestrator.library import STUDIES, base_names
 from orchestrator.reference import paper_tables
 from orchestrator.study import load_study
+from orchestrator.training_file import read_training_file
 from orchestrator.yaml_reader import read_file
 
 FILES = sorted(STUDIES.glob("*.yaml"))
@@ -32,7 +36,11 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         data = read_file(base).plain().get("data", {})
         for source in (source for split in ("train", "val", "test") for source in data.get(split, [])):
             (tmp_path / source["images"]).mkdir(parents=True, exist_ok=True)
-            (tmp_path / source["annotations"]).write_text(json.dumps({"images": [], "annotations": []}))
+            for file in (
+                tmp_path / source[role] for role in ("annotations", "detections", "head_boxes") if role in source
+            ):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps({"images": [], "annotations": []}))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
@@ -68,6 +76,54 @@ def test_the_study_on_real_people_compiles_with_them(monkeypatch):
     assert len(plan.teachers) == 1
     assert plan.table.switches["+CCA"] == {"sape": False, "cca": True, "etht": False}
     assert plan.trials[0].protocol["splits"]["test"] == [{"annotations": "lsp/test.json", "images": "lsp/images"}]
+
+
+SAMPLES = {  # base -> folder of the sample, annotations, detections
+    "mpii_64": ("mpii", "test_mpii.json", ""),
+    "coco_64": ("coco", "test_coco.json", "test_coco_det_AP_H_56.json"),
+    "crowdpose_64": ("crowdpose", "test_crowdpose.json", "test_crowdpose_det_AP_40.json"),
+}
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="real data are not beside the repository")
+@pytest.mark.parametrize("base", SAMPLES)
+def test_a_base_reads_its_data_set_as_downloaded(base: str, tmp_path: Path):
+    """The samples of the official files, under the names that the data sets ship with."""
+    folder, annotations, boxes = SAMPLES[base]
+    sample = REAL_DATA / "official_format" / folder
+    config = read_training_file(STUDIES / "bases" / f"{base}.yaml", [f"data.root={tmp_path}"])
+    sources = [*config.data.train, *config.data.val, *config.data.test]
+    for source in sources:
+        (tmp_path / source.annotations).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / source.annotations).write_bytes((sample / annotations).read_bytes())
+        (tmp_path / source.images).mkdir(parents=True, exist_ok=True)
+        for image in sample.glob("*.jpg"):
+            (tmp_path / source.images / image.name).write_bytes(image.read_bytes())
+        if source.detections:
+            (tmp_path / source.detections).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / source.detections).write_bytes((sample / boxes).read_bytes())
+        if source.head_boxes:
+            _write_head_boxes(tmp_path / source.annotations, tmp_path / source.head_boxes)
+    splits = load_splits(config.data)
+    people = [split.instances for split in (splits.train, splits.val, splits.test)]
+    count = len(json.loads((sample / annotations).read_text())) if folder == "mpii" else len(people[0])
+    assert [len(part) for part in people if part] == [count] * len(sources) != []
+    assert all(one.head_size == pytest.approx(60.0) for one in splits.val.instances) or folder != "mpii"
+    has_boxes = [bool(split.detected) for split in (splits.val, splits.test)]
+    assert has_boxes == {"mpii": [False, False], "coco": [True, False], "crowdpose": [False, True]}[folder]
+
+
+def _write_head_boxes(annotations: Path, target: Path) -> None:
+    """A gt_valid.mat for these persons, whose head boxes are 60 wide and 80 high."""
+    records = json.loads(annotations.read_text())
+    boxes = np.zeros((2, 2, len(records)))
+    boxes[1] = [[60.0], [80.0]]
+    content = {
+        "pos_gt_src": np.array([record["joints"] for record in records]).transpose(1, 2, 0),
+        "jnt_missing": 1 - np.array([record["joints_vis"] for record in records]).T,
+        "headboxes_src": boxes,
+    }
+    scipy.io.savemat(str(target), content)
 
 
 def test_the_papers_tables_are_numbers_by_arm():

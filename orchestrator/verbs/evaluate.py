@@ -14,10 +14,19 @@ SPLITS = ("train", "val", "test")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments."""
-    parser.description = "Score a trained network on a split of the data set it was trained on, or on another one."
+    parser.description = (
+        "Score a trained network on a split of the data set it was trained on, or on another one; in the annotated\n"
+        "boxes and, where the data set names a person detector's, in those (`ap@det`)."
+    )
     parser.epilog = "Example: cdkd evaluate results/trained/synthetic_tiny --split val --set evaluation.flip_test=false"
     add_checkpoint_arguments(parser)
     parser.add_argument("--split", choices=SPLITS, default="val", help="part of the data set (%(default)s)")
+    parser.add_argument(
+        "--predictions",
+        metavar="DIR",
+        type=Path,
+        help="write the predictions too, in the data set's submission format (COCO's JSON, MPII's .mat)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, per-keypoint scores included")
 
 
@@ -41,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: an override is wrong, or the split is empty.
         DataError: the data set is missing or broken.
     """
-    from cdkd.training import evaluate_checkpoint
+    from cdkd.inference import evaluate_checkpoint
 
-    scores = evaluate_checkpoint(args.checkpoint, args.split, checkpoint_overrides(args))
+    scores = evaluate_checkpoint(args.checkpoint, args.split, checkpoint_overrides(args), predictions=args.predictions)
     if args.json:
         sys.stdout.write(json.dumps(scores, indent=1) + "\n")
         return 0

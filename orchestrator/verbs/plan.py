@@ -13,6 +13,7 @@ from orchestrator.compiler import compile_study
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.plan import Plan, TrialSpec
 from orchestrator.study import Study
+from orchestrator.verbs.printing import print_table
 from orchestrator.verbs.study_arguments import add_study_arguments, load
 
 HEADINGS = ("arm", "seeds", "changes", "epochs", "teacher", "done")
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     _print_head(plan)
     rows = [_row(plan, arm, finished) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
     rows += [_teacher_row(spec, finished) for spec in plan.teachers]
-    _print_table(rows)
+    print_table(HEADINGS, rows)
     sys.stdout.write("".join(f"{line}\n" for line in _notes(study, plan, finished)))
     return 0
 
@@ -128,22 +129,3 @@ def _declaration(declaration: Mapping[str, Any]) -> str:
     log = ", log" if declaration["log"] else ""
     step = f", step {declaration['step']}" if declaration["step"] else ""
     return f"{declaration['type']} in [{declaration['low']}, {declaration['high']}]{log}{step}{when}"
-
-
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """A rich table on a terminal; aligned plain columns elsewhere."""
-    if not rows:
-        return
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(*HEADINGS)
-        for row in rows:
-            table.add_row(*map(escape, row))
-        Console().print(table)
-        return
-    widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in range(len(HEADINGS))]
-    for row in (HEADINGS, *rows):
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")

@@ -22,12 +22,11 @@ from cdkd.config import ConfigError, TrainConfig, TrainingConfig, resolve, to_ma
 from cdkd.data.errors import DataError
 from cdkd.distributed import World
 from cdkd.engine import Diverged
+from cdkd.inference import evaluate_checkpoint, load_student
 from cdkd.models.weights import WeightsError
 from cdkd.training import (
     EpochReport,
-    evaluate_checkpoint,
     learning_rate_factor,
-    load_student,
     train,
 )
 
@@ -225,6 +224,19 @@ def test_a_missing_teacher_and_missing_data_are_named(tiny: TrainingConfig, tmp_
         train(real, Recorder(), folder=tmp_path / "run")
 
 
+def test_the_cache_of_decoded_images_changes_no_number(
+    tiny: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDKD_CACHE", str(tmp_path / "cache"))
+    plain = changed(tiny, PLAIN, {"train": {"epochs": 1}})
+    weights = []
+    for name, is_cached in (("files", False), ("cache", True)):
+        train(changed(plain, {"runtime.crop_cache": is_cached}), Recorder(), folder=tmp_path / name)
+        weights.append(weights_of(tmp_path / name))
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert len(list((tmp_path / "cache" / "pixels").iterdir())) == 1
+
+
 def test_a_score_the_keypoints_cannot_have_is_refused(tiny: TrainingConfig, tmp_path: Path) -> None:
     """COCO keypoints have no head segment, so no PCKh."""
     coco = changed(tiny, PLAIN, {"data.keypoint_set": "coco17", "train.epochs": 1})
@@ -238,11 +250,6 @@ def test_a_score_the_keypoints_cannot_have_is_refused(tiny: TrainingConfig, tmp_
 def test_a_batch_that_workers_cannot_share_is_refused(tiny: TrainingConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.batch_size: must be a multiple of the 3 workers, got 16"):
         train(changed(tiny, PLAIN), Recorder(), folder=tmp_path, world=World(0, 3))
-
-
-def test_there_is_no_other_split_to_evaluate() -> None:
-    with pytest.raises(ConfigError, match="must be train, val or test, got 'keypoint_set'"):
-        evaluate_checkpoint(Path("best.pt"), "keypoint_set")
 
 
 def test_step_size_falls_at_the_milestones() -> None:
