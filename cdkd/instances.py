@@ -12,6 +12,9 @@ import numpy.typing as npt
 ImageKey = tuple[int, int]
 """An image of a split: position of its annotation file in the split's list, and the file's own image id."""
 
+MPII_HEAD_BOX_FACTOR = 0.6
+"""SC_BIAS of MPII's evaluation: the head size is this part of the head box's diagonal (method section 7)."""
+
 
 @dataclass(frozen=True, eq=False)
 class PersonInstance:

@@ -7,6 +7,7 @@ file are written in keypoint names; indices, flip pairs and sigmas are looked up
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -61,6 +62,24 @@ class KeypointSet:
         for first, second in self.flip_pairs:
             order[first], order[second] = second, first
         return tuple(order)
+
+    @property
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """`printed_groups` of this set."""
+        return printed_groups(self.names)
+
+
+PRINTED_GROUPS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+"""Columns of the paper's tables, in their order."""
+
+
+def printed_groups(names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The keypoints of each printed column: left and right, or the top of the head; columns without any are absent."""
+    bearers = {group: (group, f"{group}_top", f"left_{group}", f"right_{group}") for group in PRINTED_GROUPS}
+    members = {
+        group: tuple(index for index, name in enumerate(names) if name in bearers[group]) for group in PRINTED_GROUPS
+    }
+    return {group: indices for group, indices in members.items() if indices}
 
 
 SIGMAS: dict[str, float] = {

@@ -55,22 +55,22 @@ def sample_view(
     All random numbers are drawn whether used or not, so that changing one option leaves what the others
     do unchanged.
     """
-    half_body_chance, rotation_chance, flip_chance = rng.random(3)
-    half_body_choice, scale_deviate, rotation_deviate = rng.standard_normal(3)
+    half_body_chance, rotation_chance, flip_chance = rng.random(3).tolist()
+    half_body_choice, scale_deviate, rotation_deviate = rng.standard_normal(3).tolist()
 
     view = plain_view(instance, box_padding)
     if half_body_chance < config.half_body_probability:
-        view = _half_body(instance, keypoint_set, float(half_body_choice)) or view
+        view = _half_body(instance, keypoint_set, half_body_choice) or view
 
     spread, limit = config.scale_factor, 2 * config.rotation_degrees
-    zoom = np.clip(1 + scale_deviate * spread, 1 - spread, 1 + spread)
+    zoom = min(max(1 + scale_deviate * spread, 1 - spread), 1 + spread)
     is_rotated = rotation_chance < config.rotation_probability
-    rotation = np.clip(rotation_deviate * config.rotation_degrees, -limit, limit) if is_rotated else 0.0
+    rotation = min(max(rotation_deviate * config.rotation_degrees, -limit), limit) if is_rotated else 0.0
     return replace(
         view,
-        scale=float(view.scale * zoom),
-        rotation_degrees=float(rotation),
-        is_flipped=bool(flip_chance < config.flip_probability),
+        scale=view.scale * zoom,
+        rotation_degrees=rotation,
+        is_flipped=flip_chance < config.flip_probability,
     )
 
 

@@ -1,20 +1,18 @@
-"""Annotation files in COCO keypoint layout, of any keypoint set."""
+"""Annotation files in COCO keypoint layout, of any keypoint set: COCO, CrowdPose and whoever follows them."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from cdkd.data.errors import DataError
-from cdkd.data.images import check_image_file
-from cdkd.data.paths import inside
-from cdkd.instances import PersonInstance
+from cdkd.data.records import BadRecord, ImageFiles, LeftOut, Tally, box, integer, is_number, number, numbers, read_json
+from cdkd.data.records import section as as_section
+from cdkd.instances import IgnoredRegion, ImageKey, ImageRecord, PersonInstance, Split
 from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
 
 logger = logging.getLogger(__name__)
@@ -22,151 +20,159 @@ logger = logging.getLogger(__name__)
 AREA_OF_BOX = 0.53
 """A person's area as a part of the box, where a file gives no area: CrowdPose's evaluation (method section 7)."""
 
-LARGEST = 1e9
-"""No coordinate or area, in pixels, comes near this."""
-
 
 def read_coco_layout(
-    annotations: Path, images: Path, keypoint_set: KeypointSet, on_bad_record: str = "stop"
-) -> list[PersonInstance]:
-    """Read the persons of an annotation file, in the file's order.
+    annotations: Path,
+    images: Path,
+    keypoint_set: KeypointSet,
+    tally: Tally | None = None,
+    *,
+    detections: Path | None = None,
+    source: int = 0,
+) -> Split:
+    """Read an annotation file, its persons in the file's order.
 
-    Crowd regions, persons without a labelled keypoint and objects without keypoints are left out and
-    counted in the log.
+    Crowd regions and persons without a labelled keypoint are no examples: they become ignored regions, and
+    objects without keypoints are left out; all are counted in `tally` and in the log.
 
     Args:
         annotations: the JSON file.
         images: the folder of its images; names in the file never lead out of it.
         keypoint_set: the convention that the file's keypoint names must follow.
-        on_bad_record: `stop` raises at the first broken record; `skip` counts them and warns.
+        tally: what to do with broken records, and where to count them; None: they stop the reading.
+        detections: boxes of a person detector for these images, in COCO's results layout.
+        source: position of the file in its split's list.
 
     Raises:
-        DataError: the file cannot be used, or a record is broken (`stop`), or none is sound.
-        ValueError: no such `on_bad_record`.
+        DataError: the file cannot be used, a record is broken (and `tally` stops at those), or nobody in it is usable.
     """
-    if on_bad_record not in ("stop", "skip"):
-        raise ValueError(f"on_bad_record must be stop or skip, got {on_bad_record!r}")
-    reader = _Reader(annotations, images, keypoint_set, _read_json(annotations))
-    instances = list(reader.instances(on_bad_record))
-    if not instances:
-        raise DataError(f"{annotations}: holds no usable person ({reader.summary() or 'no annotations'})")
-    logger.info("%s: %d persons; left out: %s", annotations, len(instances), reader.summary() or "none")
-    return instances
-
-
-class _BadRecordError(Exception):
-    """A record that breaks a rule; carries what is wrong, without the file's name."""
-
-
-class _LeftOut(Exception):
-    """A sound record that is no example; carries why."""
+    tally = tally or Tally("stop")
+    reader = _Reader(annotations, images, keypoint_set, source)
+    instances = list(tally.read(annotations, "annotation", reader.annotations, reader.instance))
+    boxes = [] if detections is None else _read_list(detections)
+    detected = [] if detections is None else list(tally.read(detections, "detection", boxes, reader.detection))
+    if not instances and not detected:
+        raise DataError(f"{annotations}: holds no usable person ({tally.summary() or 'no annotations'})")
+    logger.info("%s: %d persons; left out: %s", annotations, len(instances), tally.summary() or "none")
+    return Split(instances, reader.image_records(), reader.ignored, detected)
 
 
 class _Reader:
     """Turns the records of one parsed file into instances."""
 
-    def __init__(self, file: Path, images: Path, keypoint_set: KeypointSet, layout: Mapping[str, Any]) -> None:
-        self.file = file
-        self.folder = images
+    def __init__(self, file: Path, folder: Path, keypoint_set: KeypointSet, source: int) -> None:
+        layout = read_json(file)
+        if not isinstance(layout, Mapping):
+            raise DataError(f"{file}: not in COCO layout: must be an object with images, annotations and categories")
+        self.source = source
         self.keypoint_set = keypoint_set
-        self.annotations = _section(file, layout, "annotations")
-        self.images = _images(file, _section(file, layout, "images"))
-        self.has_keypoints = _categories(file, _section(file, layout, "categories"), keypoint_set)
-        self.image_files: dict[int, Path | str] = {}
+        self.annotations = (
+            layout.get("annotations", []) if _is_without_labels(layout) else _list(file, layout, "annotations")
+        )
+        self.images = _images(file, _list(file, layout, "images"))
+        self.has_keypoints = _categories(file, _list(file, layout, "categories"), keypoint_set)
+        self.files = ImageFiles(folder)
         self.seen: set[int] = set()
-        self.left_out: Counter[str] = Counter()
+        self.ignored: list[IgnoredRegion] = []
 
-    def instances(self, on_bad_record: str) -> Iterator[PersonInstance]:
-        """The usable persons; what is left out is counted in `left_out`."""
-        for position, record in enumerate(self.annotations):
-            try:
-                yield self.instance(record)
-            except _LeftOut as reason:
-                self.left_out[str(reason)] += 1
-            except _BadRecordError as fault:
-                message = f"{self.file}: {_name(record, position)}: {fault}"
-                if on_bad_record == "stop":
-                    raise DataError(message) from None
-                logger.warning("skipped: %s", message)
-                self.left_out["broken"] += 1
-
-    def summary(self) -> str:
-        """What was left out, with counts."""
-        return ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
-
-    def instance(self, record: Any) -> PersonInstance:
+    def instance(self, position: int, record: Any) -> PersonInstance:
         """One person.
 
         Raises:
-            _BadRecordError: a rule is broken.
-            _LeftOut: the record is sound and no example.
+            BadRecord: a rule is broken.
+            LeftOut: the record is sound and no example.
         """
-        if not isinstance(record, Mapping):
-            raise _BadRecordError("is not an object")
-        annotation_id, image_id = _integer(record, "id"), _integer(record, "image_id")
+        record = as_section(record)
+        annotation_id, image_id = integer(record, "id"), integer(record, "image_id")
         if annotation_id in self.seen:
-            raise _BadRecordError("an earlier annotation has the same id")
+            raise BadRecord("an earlier annotation has the same id")
         self.seen.add(annotation_id)
         self._require_person(record)
+        if image_id not in self.images:
+            raise BadRecord(f"unknown image_id {image_id}")
+        if record.get("iscrowd", 0):
+            self._ignore(record, image_id, is_crowd=True)
         keypoints, visibility = _keypoints(record, self.keypoint_set)
         if not visibility.any():
-            raise _LeftOut("without a labelled keypoint")
-        box = _box(record)
-        image = self._image(image_id)
-        _require_overlap(box, self.images[image_id])
-        return PersonInstance(image, image_id, annotation_id, box, _area(record, box), keypoints, visibility)
+            self._ignore(record, image_id, is_crowd=False)
+        edges = box(record)
+        image = self._file(image_id)
+        _require_overlap(edges, self.images[image_id])
+        return PersonInstance(
+            image, image_id, annotation_id, edges, _area(record, edges), keypoints, visibility, self.source
+        )
+
+    def detection(self, position: int, record: Any) -> PersonInstance:
+        """One box of a person detector.
+
+        Raises:
+            BadRecord: a rule is broken.
+            LeftOut: the box is of another category.
+        """
+        record = as_section(record)
+        image_id, category = integer(record, "image_id"), integer(record, "category_id")
+        if not self.has_keypoints.get(category, False):
+            raise LeftOut("detections of other categories")
+        if image_id not in self.images:
+            raise BadRecord(f"unknown image_id {image_id}")
+        edges, count = box(record), self.keypoint_set.count
+        unlabelled = np.zeros((count, 2), np.float32), np.zeros(count, np.int64)
+        return PersonInstance(
+            self._file(image_id),
+            image_id,
+            position,
+            edges,
+            edges[2] * edges[3],
+            *unlabelled,
+            source=self.source,
+            box_score=number(record, "score"),
+        )
+
+    def image_records(self) -> dict[ImageKey, ImageRecord]:
+        """Every image of the file, looked at or not."""
+        return {(self.source, image_id): self._image_record(record) for image_id, record in self.images.items()}
+
+    def _image_record(self, record: Mapping[str, Any]) -> ImageRecord:
+        width, height, crowd_index = (record.get(key) for key in ("width", "height", "crowdIndex"))
+        return ImageRecord(self.files.folder / str(record.get("file_name")), width, height, crowd_index)
 
     def _require_person(self, record: Mapping[str, Any]) -> None:
-        category = _integer(record, "category_id")
+        category = integer(record, "category_id")
         if category not in self.has_keypoints:
-            raise _BadRecordError(f"unknown category_id {category}; the file has {sorted(self.has_keypoints)}")
+            raise BadRecord(f"unknown category_id {category}; the file has {sorted(self.has_keypoints)}")
         if not self.has_keypoints[category]:
-            raise _LeftOut("of a category without keypoints")
-        if record.get("iscrowd", 0):
-            raise _LeftOut("crowd regions")
+            raise LeftOut("of a category without keypoints")
 
-    def _image(self, image_id: int) -> Path:
-        """The checked image file; each is looked at once, however many persons it shows."""
-        if image_id not in self.images:
-            raise _BadRecordError(f"unknown image_id {image_id}")
-        if image_id not in self.image_files:
-            self.image_files[image_id] = self._check(self.images[image_id].get("file_name"))
-        found = self.image_files[image_id]
-        if isinstance(found, str):
-            raise _BadRecordError(found)
-        return found
+    def _ignore(self, record: Mapping[str, Any], image_id: int, *, is_crowd: bool) -> NoReturn:
+        """Note a region that scores ignore.
 
-    def _check(self, name: Any) -> Path | str:
-        """The path of an image, or what is wrong with it."""
-        if not isinstance(name, str):
-            return f"its image has the file_name {name!r}, not a text"
-        try:
-            path = inside(self.folder, name)
-            check_image_file(path)
-        except ValueError as error:
-            return str(error)
-        return path
+        Raises:
+            LeftOut: always, since it is no example.
+            BadRecord: it has no box.
+        """
+        left, top, width, height = map(float, numbers(record, "bbox", 4))
+        area = _number_or(record.get("area"), AREA_OF_BOX * width * height)
+        self.ignored.append(IgnoredRegion((self.source, image_id), (left, top, width, height), area, is_crowd))
+        raise LeftOut("crowd regions" if is_crowd else "without a labelled keypoint")
+
+    def _file(self, image_id: int) -> Path:
+        record = self.images[image_id]
+        return self.files.path(record.get("file_name"), (record.get("width"), record.get("height")))
 
 
-def _read_json(file: Path) -> Mapping[str, Any]:
-    try:
-        layout = json.loads(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
-    except ValueError as error:
-        raise DataError(f"{file}: not an annotation file: {error}") from None
-    except RecursionError:
-        raise DataError(f"{file}: not an annotation file: nested too deeply") from None
-    if not isinstance(layout, Mapping):
-        raise DataError(f"{file}: not in COCO layout: must be an object with images, annotations and categories")
-    return layout
+def _is_without_labels(layout: Mapping[str, Any]) -> bool:
+    """True of a test file whose labels are withheld, such as image_info_test-dev2017.json."""
+    return "annotations" not in layout and "images" in layout
 
 
-def _section(file: Path, layout: Mapping[str, Any], name: str) -> list[Any]:
+def _read_list(file: Path) -> list[Any]:
+    records = read_json(file)
+    if not isinstance(records, list):
+        raise DataError(f"{file}: not in COCO's results layout: must be a list of boxes")
+    return records
+
+
+def _list(file: Path, layout: Mapping[str, Any], name: str) -> list[Any]:
     records = layout.get(name)
     if not isinstance(records, list):
         raise DataError(f"{file}: not in COCO layout: has no list {name!r}")
@@ -182,6 +188,9 @@ def _images(file: Path, records: list[Any]) -> dict[int, Mapping[str, Any]]:
             raise DataError(f"{file}: image at position {position}: has no whole-number id")
         if image_id in images:
             raise DataError(f"{file}: image at position {position}: an earlier image has the same id {image_id}")
+        for key in ("width", "height", "crowdIndex"):
+            if record.get(key) is not None and not is_number(record[key]):
+                raise DataError(f"{file}: image {image_id}: {key} must be a number, got {str(record[key])[:40]}")
         images[image_id] = record
     return images
 
@@ -222,69 +231,35 @@ def _agreement(found: tuple[str, ...], known: tuple[str, ...]) -> tuple[int, int
     return sum(a == b for a, b in zip(found, known)), len(set(found) & set(known))
 
 
-def _name(record: Any, position: int) -> str:
-    """How an annotation is named in a message."""
-    if isinstance(record, Mapping) and "id" in record:
-        return f"annotation {str(record['id'])[:40]}"
-    return f"annotation at position {position}"
-
-
-def _integer(record: Mapping[str, Any], key: str) -> int:
-    value = record.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _BadRecordError(f"{key} must be a whole number, got {str(value)[:40]}")
-    return value
-
-
-def _numbers(record: Mapping[str, Any], key: str, count: int) -> list[float]:
-    """A list of finite numbers of the right length."""
-    values = record.get(key)
-    if not isinstance(values, list) or len(values) != count:
-        length = len(values) if isinstance(values, list) else "none"
-        raise _BadRecordError(f"{key} must hold {count} numbers, got {length}")
-    if not set(map(type, values)) <= {int, float} or not all(abs(value) < LARGEST for value in values):
-        strange = next(value for value in values if not _is_number(value))
-        raise _BadRecordError(f"{key} holds {str(strange)[:40]}, not a finite number below {LARGEST:g}")
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    """Finite and of a size pixels can have (comparisons with NaN are false)."""
-    return type(value) in (int, float) and abs(value) < LARGEST
-
-
 def _keypoints(record: Mapping[str, Any], keypoint_set: KeypointSet) -> tuple[Any, Any]:
     """Coordinates (J, 2) float32 and visibility (J,) int64; coordinates of unlabelled keypoints are zero."""
-    numbers = _numbers(record, "keypoints", 3 * keypoint_set.count)
-    if not set(numbers[2::3]) <= {0, 1, 2}:
-        raise _BadRecordError("a keypoint's visibility is not 0, 1 or 2")
-    triples = np.array(numbers, dtype=np.float32).reshape(-1, 3)
+    values = numbers(record, "keypoints", 3 * keypoint_set.count)
+    if not set(values[2::3]) <= {0, 1, 2}:
+        raise BadRecord("a keypoint's visibility is not 0, 1 or 2")
+    triples = np.array(values, dtype=np.float32).reshape(-1, 3)
     triples[triples[:, 2] == 0, :2] = 0
     return triples[:, :2].copy(), triples[:, 2].astype(np.int64)
 
 
-def _box(record: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    left, top, width, height = map(float, _numbers(record, "bbox", 4))
-    if width <= 0 or height <= 0:
-        raise _BadRecordError(f"bbox has no area: {width:g} x {height:g}")
-    return left, top, width, height
-
-
-def _require_overlap(box: tuple[float, float, float, float], image: Mapping[str, Any]) -> None:
+def _require_overlap(edges: tuple[float, float, float, float], image: Mapping[str, Any]) -> None:
     """A box must show some of its image, where the file gives the image's size."""
-    left, top, width, height = box
+    left, top, width, height = edges
     image_width, image_height = image.get("width"), image.get("height")
-    if not _is_number(image_width) or not _is_number(image_height):
+    if image_width is None or image_height is None:
         return
-    if left >= float(image_width or 0) or top >= float(image_height or 0) or left + width <= 0 or top + height <= 0:
-        raise _BadRecordError(f"bbox lies outside its image of {image_width} x {image_height} pixels")
+    if left >= image_width or top >= image_height or left + width <= 0 or top + height <= 0:
+        raise BadRecord(f"bbox lies outside its image of {image_width} x {image_height} pixels")
 
 
-def _area(record: Mapping[str, Any], box: tuple[float, float, float, float]) -> float:
+def _area(record: Mapping[str, Any], edges: tuple[float, float, float, float]) -> float:
     """The annotated area, else CrowdPose's part of the box."""
     if record.get("area") is None:
-        return AREA_OF_BOX * box[2] * box[3]
-    (area,) = _numbers({"area": [record["area"]]}, "area", 1)
+        return AREA_OF_BOX * edges[2] * edges[3]
+    area = number(record, "area")
     if area <= 0:
-        raise _BadRecordError(f"area must be positive, got {area:g}")
-    return float(area)
+        raise BadRecord(f"area must be positive, got {area:g}")
+    return area
+
+
+def _number_or(value: Any, otherwise: float) -> float:
+    return float(value) if is_number(value) else otherwise

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from cdkd.config import AugmentationConfig
 from cdkd.data.augmentation import View, plain_view, sample_view
-from cdkd.data.crops import Matrix, crop, invert_affine, warp_points
+from cdkd.data.crops import Cropper, Matrix, invert_affine, warp_points
 from cdkd.data.errors import DataError
-from cdkd.data.images import Image, ImageCache
+from cdkd.data.images import ImageCache, ImageSource
 from cdkd.data.streams import generator
 from cdkd.instances import PersonInstance
 from cdkd.keypoints import KeypointSet
@@ -38,6 +38,8 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         augmentation: random views; None: the plain view of the box.
         seed: seed of the augmentation.
         image_cache: where images come from; None: read from file each time.
+
+    One thread at a time may use it.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         box_padding: float,
         augmentation: AugmentationConfig | None,
         seed: int,
-        image_cache: ImageCache | None,
+        image_cache: ImageSource | None,
     ) -> None:
         self.instances = instances
         self.keypoint_set = keypoint_set
@@ -61,7 +63,8 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         self.box_padding = box_padding
         self.augmentation = augmentation
         self.seed = seed
-        self.image_cache = image_cache or ImageCache(False)
+        self.image_cache: ImageSource = image_cache or ImageCache(False)
+        self._cropper = Cropper()
         self._flip_permutation = np.array(keypoint_set.flip_permutation)
         # In shared memory, because loader processes that outlive an epoch would keep a copy of its number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
@@ -79,32 +82,34 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         return len(self.instances)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One example.
+        """One example: `batch` without the batch's dimension."""
+        return {name: values[0] for name, values in self.batch([index]).items()}
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """The examples of a batch.
 
         Returns:
-            student_image: uint8 (3, S, S), RGB.
-            teacher_image: uint8 (3, T, T), RGB, the same view; only with a `teacher_size`.
-            bins: int64 (J, 2), the labels of the student's crop.
-            weight: float32 (J,), 1 for a labelled keypoint inside the student's crop.
-            to_image: float32 (2, 3), from student crop pixels to image pixels.
-            index: int64 (), which instance.
+            student_image: uint8 (B, 3, S, S), RGB, channels last in memory.
+            teacher_image: uint8 (B, 3, T, T), likewise, the same views; only with a `teacher_size`.
+            bins: int64 (B, J, 2), the labels of the student's crops.
+            weight: float32 (B, J), 1 for a labelled keypoint inside the student's crop.
+            to_image: float32 (B, 2, 3), from student crop pixels to image pixels.
+            index: int64 (B,), which instances.
 
         Raises:
-            DataError: the image cannot be read.
+            DataError: an image cannot be read.
         """
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
-        """The examples of a batch, labelled together; torch's loader asks for them by this name."""
         views = [self.view(index) for index in indices]
         matrices = [view.affine(self.student_size) for view in views]
-        labels = self._labels(indices, views, matrices)
-        return [
-            {**self._images(index, matrix), "bins": bins, "weight": weight, "to_image": to_image, "index": which}
-            for index, matrix, bins, weight, to_image, which in zip(
-                indices, matrices, *labels, _inverses(matrices), torch.as_tensor(indices), strict=True
-            )
-        ]
+        bins, weight = self._labels(indices, views, matrices)
+        inverses = np.stack([invert_affine(matrix) for matrix in matrices]).astype(np.float32)
+        return {
+            **self._images(indices, matrices),
+            "bins": bins,
+            "weight": weight,
+            "to_image": torch.from_numpy(inverses),
+            "index": torch.as_tensor(indices),
+        }
 
     def view(self, index: int) -> View:
         """The view of an example in the present epoch."""
@@ -114,14 +119,16 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         rng = generator(self.seed, "augmentation", int(self._epoch), index)
         return sample_view(instance, self.augmentation, self.keypoint_set, self.box_padding, rng)
 
-    def _images(self, index: int, matrix: Matrix) -> dict[str, Tensor]:
-        """The crops of one example, sampled from the full image by one map at two sizes."""
-        image = self.image_cache.load(self.instances[index].image)
-        images = {"student_image": _channels_first(crop(image, matrix, self.student_size))}
+    def _images(self, indices: Sequence[int], matrices: Sequence[Matrix]) -> dict[str, Tensor]:
+        """The crops of a batch, each example's sampled from the full image by one map at two sizes."""
+        sizes = {"student_image": self.student_size}
         if self.teacher_size is not None:
-            larger = matrix * (self.teacher_size / self.student_size)
-            images["teacher_image"] = _channels_first(crop(image, larger, self.teacher_size))
-        return images
+            sizes["teacher_image"] = self.teacher_size
+        images = {name: torch.empty((len(indices), size, size, 3), dtype=torch.uint8) for name, size in sizes.items()}
+        outputs = zip(*(values.numpy() for values in images.values()))
+        for index, matrix, crops in zip(indices, matrices, outputs, strict=True):
+            self._cropper.cut(self.image_cache.load(self.instances[index].image), matrix, crops)
+        return {name: values.permute(0, 3, 1, 2) for name, values in images.items()}
 
     def _labels(
         self, indices: Sequence[int], views: Sequence[View], matrices: Sequence[Matrix]
@@ -141,16 +148,43 @@ def use_one_opencv_thread() -> None:
     cv2.setNumThreads(0)
 
 
-def _channels_first(image: Image) -> Tensor:
-    """(S, S, 3) to (3, S, S); OpenCV's split is four times as fast as a strided copy."""
-    planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
-    cv2.split(image, list(planes))
-    return torch.from_numpy(planes)
+class _Batches(Dataset[dict[str, Tensor] | DataError]):
+    """The batches of one pass as items, so that torch's loader neither takes them apart nor puts them together."""
+
+    def __init__(self, dataset: PoseDataset, batches: Sequence[Sequence[int]]) -> None:
+        self.dataset = dataset
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, position: int) -> dict[str, Tensor] | DataError:
+        """A batch, or why there is none: raised in a loader process, an error would lose its one line."""
+        try:
+            return self.dataset.batch(self.batches[position])
+        except DataError as error:
+            return error
 
 
-def _inverses(matrices: Sequence[Matrix]) -> Tensor:
-    """The maps back to the image, float32 (B, 2, 3)."""
-    return torch.from_numpy(np.stack([invert_affine(matrix) for matrix in matrices]).astype(np.float32))
+def load_batches(
+    dataset: PoseDataset, batches: Sequence[Sequence[int]], *, workers: int = 0, pins_memory: bool = False
+) -> Iterator[dict[str, Tensor]]:
+    """One pass over a data set, as `PoseDataset.batch` gives it.
+
+    Args:
+        dataset: the examples.
+        batches: indices of each batch.
+        workers: loader processes; 0: in this process.
+        pins_memory: put batches where a GPU can fetch them from.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    items = _Batches(dataset, batches)
+    for batch in DataLoader(items, batch_size=None, num_workers=workers, pin_memory=pins_memory):
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
 
 
 def epoch_batches(

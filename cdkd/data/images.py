@@ -6,26 +6,33 @@ structure is checked for completeness before its pixels are trusted.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cdkd.data.errors import DataError
+from cdkd.data.image_header import HeaderError, ends_properly, require_whole, size_in_header
 
 Image = npt.NDArray[np.uint8]
 
 DEFAULT_CAPACITY_BYTES = 4 * 2**30
 
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
-# In the compressed data of a JPEG an FF is followed by 00 (a plain FF), by a restart marker or by fill FFs.
-_JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_JPEG_START_OF_SCAN, _JPEG_END_OF_IMAGE = 0xDA, 0xD9
+
+class ImageSource(Protocol):
+    """Where the pixels of image files come from."""
+
+    def load(self, path: Path) -> Image:
+        """The image as (H, W, 3) RGB uint8, not to be written to.
+
+        Raises:
+            DataError: it cannot be had; the message names the file.
+        """
 
 
 class ImageCache:
@@ -75,25 +82,31 @@ class ImageCache:
 def read_image(path: Path) -> Image:
     """Decode a JPEG, PNG or WebP file to (H, W, 3) RGB uint8, as stored: EXIF orientation is not applied.
 
-    Annotations are in the coordinates of the stored pixels.
+    Annotations are in the coordinates of the stored pixels. Grey, palette, 16-bit and CMYK images and those with
+    transparency are read as OpenCV converts them, which is what the released code trains on. Damage inside the
+    compressed data is noticed in a PNG, by its checksums; JPEG and WebP have none.
 
     Raises:
-        DataError: the file is missing, incomplete or no image; the message names it.
+        DataError: the file is missing, incomplete, too large or no image; the message names it.
     """
-    try:
+    with _named(path):
         data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    fault = _fault(data)
-    if fault:
-        raise DataError(f"{path}: {fault}")
-    try:
+        require_whole(data)
+        size_in_header(io.BytesIO(data))
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise DataError(f"{path}: cannot be decoded: {error.err or error}") from None
-    if image is None:
-        raise DataError(f"{path}: cannot be decoded; the file is damaged")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        if image is None:
+            raise HeaderError("cannot be decoded; the file is damaged")
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the image that `read_image` would return, from the file's first bytes.
+
+    Raises:
+        DataError: the file is missing, too large or no image; the message names it.
+    """
+    with _named(path), path.open("rb") as file:
+        return size_in_header(file)
 
 
 def check_image_file(path: Path) -> None:
@@ -102,82 +115,23 @@ def check_image_file(path: Path) -> None:
     Raises:
         DataError: as `read_image`, except for damage inside the compressed data.
     """
+    with _named(path):
+        with path.open("rb") as file:
+            size_in_header(file)
+            file.seek(0)
+            if ends_properly(file):
+                return
+        require_whole(path.read_bytes())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file it was, in one line."""
     try:
-        if _ends_properly(path):
-            return
-        data = path.read_bytes()
+        yield
     except FileNotFoundError:
         raise DataError(f"{path}: image file is missing") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    fault = _fault(data)
-    if fault:
-        raise DataError(f"{path}: {fault}")
-
-
-def _ends_properly(path: Path) -> bool:
-    """True when the first and last bytes are those of a complete file; False says only: look closer."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 8))
-        tail = file.read()
-    if head.startswith(_JPEG):
-        return tail.endswith(_JPEG_END)
-    if head.startswith(_PNG):
-        return tail == _PNG_END
-    return _is_webp(head) and _webp_size(head) <= size
-
-
-def _fault(data: bytes) -> str:
-    """What is wrong with an image file's structure; empty when nothing is."""
-    if not data:
-        return "image file is empty"
-    if data.startswith(_JPEG):
-        is_complete = _is_complete_jpeg(data)
-    elif data.startswith(_PNG):
-        is_complete = _is_complete_png(data)
-    elif _is_webp(data):
-        is_complete = _webp_size(data) <= len(data)
-    else:
-        return "not a JPEG, PNG or WebP image"
-    return "" if is_complete else f"image file is truncated (its {len(data)} bytes end before the image does)"
-
-
-def _is_complete_jpeg(data: bytes) -> bool:
-    """Walk the segments to the end-of-image marker; one inside an embedded thumbnail does not count."""
-    position = 2
-    while position + 4 <= len(data):
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker != _JPEG_START_OF_SCAN:
-            continue
-        found = _JPEG_MARKER_AFTER_SCAN.search(data, position)
-        if found is None:
-            return False
-        position = found.start()
-        if data[position + 1] == _JPEG_END_OF_IMAGE:
-            return True
-    return False
-
-
-def _is_complete_png(data: bytes) -> bool:
-    """Walk the chunks (length, type, content, checksum) to IEND."""
-    position = len(_PNG)
-    while position + 12 <= len(data):
-        if data[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-    return False
-
-
-def _is_webp(data: bytes) -> bool:
-    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-
-
-def _webp_size(data: bytes) -> int:
-    """The file size a RIFF header promises."""
-    return 8 + int.from_bytes(data[4:8], "little")
+    except HeaderError as fault:
+        raise DataError(f"{path}: {fault}") from None

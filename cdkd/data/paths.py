@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cdkd.config import DataConfig, SourceConfig
@@ -38,9 +39,19 @@ def data_root(config: DataConfig) -> Path:
 
 
 def synthetic_root(config: DataConfig) -> Path:
-    """The folder that holds drawn sets: `data.root`, else CDKD_CACHE, else `cdkd` in the user's cache folder."""
+    """The folder that holds drawn sets: `data.root`, else the cache folder."""
+    return Path(config.root).expanduser() if config.root else _cache_folder()
+
+
+def pixel_cache_folder() -> Path:
+    """The folder of decoded images, in the cache folder."""
+    return _cache_folder() / "pixels"
+
+
+def _cache_folder() -> Path:
+    """CDKD_CACHE, else `cdkd` in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(config.root or os.environ.get(CACHE_VARIABLE) or Path(cache) / "cdkd").expanduser()
+    return Path(os.environ.get(CACHE_VARIABLE) or Path(cache) / "cdkd").expanduser()
 
 
 def locate(root: Path, source: SourceConfig) -> tuple[Path, Path]:
@@ -49,14 +60,26 @@ def locate(root: Path, source: SourceConfig) -> tuple[Path, Path]:
     Raises:
         DataError: a name leaves the root, or nothing is there; the message says how to set the root.
     """
+    return locate_file(root, source.annotations), _there(root, source.images, Path.is_dir)
+
+
+def locate_file(root: Path, name: str) -> Path:
+    """A file of one source below the data root.
+
+    Raises:
+        DataError: as `locate`.
+    """
+    return _there(root, name, Path.is_file)
+
+
+def _there(root: Path, name: str, is_there: Callable[[Path], bool]) -> Path:
     try:
-        annotations, images = inside(root, source.annotations), inside(root, source.images)
+        path = inside(root, name)
     except ValueError as error:
         raise DataError(f"data source: {error}") from None
-    for path, is_there in ((annotations, annotations.is_file()), (images, images.is_dir())):
-        if not is_there:
-            raise DataError(
-                f"data set not found: {path} does not exist; "
-                f"set data.root or {DATA_ROOT_VARIABLE} (now {root}) to the folder that holds it"
-            )
-    return annotations, images
+    if not is_there(path):
+        raise DataError(
+            f"data set not found: {path} does not exist; "
+            f"set data.root or {DATA_ROOT_VARIABLE} (now {root}) to the folder that holds it"
+        )
+    return path

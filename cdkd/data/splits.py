@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from cdkd.config import DataConfig, SourceConfig
 from cdkd.data.coco_layout import read_coco_layout
 from cdkd.data.drawing_version import DRAWING_VERSION
 from cdkd.data.errors import DataError
-from cdkd.data.paths import data_root, locate, synthetic_root
+from cdkd.data.mpii import read_mpii
+from cdkd.data.paths import data_root, locate, locate_file, synthetic_root
+from cdkd.data.records import Tally
 from cdkd.data.synthetic import write_synthetic
-from cdkd.instances import PersonInstance
+from cdkd.instances import ImageKey, Split
 from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
 
 logger = logging.getLogger(__name__)
@@ -27,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Splits:
-    """Who is trained, validated and tested on; `test` may be empty."""
+    """Who is trained, validated and tested on; `test` may hold nobody."""
 
-    train: list[PersonInstance]
-    val: list[PersonInstance]
-    test: list[PersonInstance]
+    train: Split
+    val: Split
+    test: Split
     keypoint_set: KeypointSet
 
 
@@ -44,55 +46,87 @@ def load_splits(config: DataConfig) -> Splits:
     keypoint_set = KEYPOINT_SETS[config.keypoint_set]
     if config.kind == "synthetic":
         return _synthetic(config, keypoint_set)
-    train = _read(config.train, config, keypoint_set)
-    val = _read(config.val, config, keypoint_set)
-    test = _read(config.test, config, keypoint_set)
+    train, val, test = (read_sources(sources, config) for sources in (config.train, config.val, config.test))
     if not config.val:
         train, val = hold_out(train, config.holdout)
-    for name, instances in (("training", train), ("validation", val)):
-        if not instances:
+    for name, split in (("training", train), ("validation", val)):
+        if not split.instances:
             raise DataError(f"the {name} split is empty: check data.train, data.val and data.holdout")
     return Splits(train, val, test, keypoint_set)
 
 
-def hold_out(instances: Sequence[PersonInstance], part: float) -> tuple[list[PersonInstance], list[PersonInstance]]:
-    """Split off all persons of a part of the images.
+def read_sources(sources: Sequence[SourceConfig], config: DataConfig, tally: Tally | None = None) -> Split:
+    """The persons of several annotation files as one split.
+
+    Args:
+        sources: the files; of none the split is empty.
+        config: data root, kind of files, keypoint set, and what to do with broken records.
+        tally: counts what is left out, and says what to do with broken records instead of the configuration.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    parts = [_read(source, position, config, tally) for position, source in enumerate(sources)]
+    return Split(
+        [person for part in parts for person in part.instances],
+        {key: record for part in parts for key, record in part.images.items()},
+        [region for part in parts for region in part.ignored],
+        [person for part in parts for person in part.detected],
+    )
+
+
+def _read(source: SourceConfig, position: int, config: DataConfig, tally: Tally | None) -> Split:
+    root = data_root(config)
+    annotations, images = locate(root, source)
+    tally = tally or Tally(config.on_bad_record)
+    if config.kind == "mpii":
+        head_boxes = locate_file(root, source.head_boxes) if source.head_boxes else None
+        return read_mpii(annotations, images, tally, head_boxes=head_boxes, source=position)
+    detections = locate_file(root, source.detections) if source.detections else None
+    keypoint_set = KEYPOINT_SETS[config.keypoint_set]
+    return read_coco_layout(annotations, images, keypoint_set, tally, detections=detections, source=position)
+
+
+def hold_out(split: Split, part: float) -> tuple[Split, Split]:
+    """Split off a part of the images that show labelled persons, with all their persons.
 
     Which images depends on nothing but their file names, so every seed and every study on these files
     validates on the same persons, and no image is on both sides.
 
     Args:
-        instances: the persons.
+        split: whom to divide.
         part: how much of the images, rounded, and at least one image when above zero.
 
     Returns:
-        The remaining persons and those held out, each in their order.
+        The remaining images and those held out, each in their order.
     """
-    names = sorted({instance.image.name for instance in instances}, key=_name_hash)
+    names = sorted({person.image.name for person in split.instances}, key=_name_hash)
     held = set(names[: max(1, round(part * len(names)))]) if part > 0 else set()
-    remaining = [instance for instance in instances if instance.image.name not in held]
-    return remaining, [instance for instance in instances if instance.image.name in held]
+    keys = {key for key, record in split.images.items() if record.path.name in held}
+    return _restricted(split, split.images.keys() - keys), _restricted(split, keys)
+
+
+def _restricted(split: Split, keys: Collection[ImageKey]) -> Split:
+    """What a split has of some of its images."""
+    return Split(
+        [person for person in split.instances if person.image_key in keys],
+        {key: record for key, record in split.images.items() if key in keys},
+        [region for region in split.ignored if region.image_key in keys],
+        [person for person in split.detected if person.image_key in keys],
+    )
 
 
 def _name_hash(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=16, person=b"cdkd hold out").digest()
 
 
-def _read(sources: Sequence[SourceConfig], config: DataConfig, keypoint_set: KeypointSet) -> list[PersonInstance]:
-    instances: list[PersonInstance] = []
-    for source in sources:
-        annotations, images = locate(data_root(config), source)
-        instances += read_coco_layout(annotations, images, keypoint_set, config.on_bad_record)
-    return instances
-
-
 def _synthetic(config: DataConfig, keypoint_set: KeypointSet) -> Splits:
     folder = draw_once(config)
     train, val = (
-        read_coco_layout(folder / f"{split}.json", folder / split, keypoint_set, config.on_bad_record)
+        read_coco_layout(folder / f"{split}.json", folder / split, keypoint_set, Tally(config.on_bad_record))
         for split in ("train", "val")
     )
-    return Splits(train, val, [], keypoint_set)
+    return Splits(train, val, Split(), keypoint_set)
 
 
 def draw_once(config: DataConfig) -> Path:

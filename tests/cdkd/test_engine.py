@@ -60,6 +60,17 @@ def test_images_are_normalised_by_channel() -> None:
     assert normalise(images, CPU).flatten().tolist() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_normalised_images_are_channels_last_whatever_they_were(memory_format: torch.memory_format) -> None:
+    images = torch.arange(2 * 3 * 5 * 7, dtype=torch.uint8).view(2, 3, 5, 7).contiguous(memory_format=memory_format)
+    before = images.clone()
+    normalised = normalise(images, CPU)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255.0 for values in (IMAGENET_MEAN, IMAGENET_STD))
+    assert torch.equal(normalised, (images.float() - mean) / std)
+    assert torch.equal(images, before)
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_keypoints_go_to_the_image_by_each_examples_own_map() -> None:
     matrices = torch.tensor([[[2.0, 0, 1], [0, 3, -1]], [[0.0, 1, 0], [1, 0, 0]]])
     points = torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]]])

@@ -101,3 +101,12 @@ def test_the_upper_body_is_all_but_legs_and_pelvis():
 def test_a_contradictory_set_is_refused(change: dict, message: str):
     with pytest.raises(ValueError, match=message):
         replace(KEYPOINT_SETS["lsp14"], **change)
+
+
+def test_printed_groups_join_left_and_right():
+    assert KEYPOINT_SETS["mpii16"].groups == {
+        "head": (9,), "shoulder": (12, 13), "elbow": (11, 14), "wrist": (10, 15), "hip": (2, 3), "knee": (1, 4),
+        "ankle": (0, 5),
+    }  # fmt: skip
+    assert KEYPOINT_SETS["crowdpose14"].groups["head"] == (12,)
+    assert "head" not in KEYPOINT_SETS["coco17"].groups

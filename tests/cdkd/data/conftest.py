@@ -55,12 +55,13 @@ def write_layout(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         image_count: int = 3,
         keypoint_set: str = "lsp14",
         name: str = "people",
+        first_seed: int = 0,
         **sections: Any,
     ) -> tuple[Path, Path]:
         folder = tmp_path / name
         folder.mkdir(parents=True, exist_ok=True)
         names = [f"{name}{number}.png" for number in range(1, image_count + 1)]
-        for number, file_name in enumerate(names):
+        for number, file_name in enumerate(names, start=first_seed):
             cv2.imwrite(str(folder / file_name), smooth_image(seed=number))
         count = KEYPOINT_SETS[keypoint_set].count
         layout = {

@@ -10,15 +10,21 @@ import pytest
 
 from cdkd.data.coco_layout import read_coco_layout
 from cdkd.data.errors import DataError
-from cdkd.keypoints import KEYPOINT_SETS
+from cdkd.data.records import Tally
+from cdkd.instances import IgnoredRegion, PersonInstance
+from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
 
 LSP = KEYPOINT_SETS["lsp14"]
+
+
+def read(file: Path, images: Path, keypoint_set: KeypointSet = LSP, policy: str = "stop") -> list[PersonInstance]:
+    return list(read_coco_layout(file, images, keypoint_set, Tally(policy)).instances)
 
 
 def test_a_person_is_read_as_written(write_layout, make_record):
     keypoints = [float(value) for index in range(14) for value in (30 + index, 20.25, index % 3)]
     file, images = write_layout([make_record(7, 2, keypoints=keypoints, bbox=[20, 10, 50.5, 60], area=1234.5)])
-    (person,) = read_coco_layout(file, images, LSP)
+    (person,) = read(file, images)
     assert (person.image, person.image_id, person.annotation_id) == (images / "people2.png", 2, 7)
     assert person.box == (20.0, 10.0, 50.5, 60.0)
     assert person.area == 1234.5
@@ -30,7 +36,7 @@ def test_a_person_is_read_as_written(write_layout, make_record):
 
 def test_without_an_area_it_is_crowdposes_part_of_the_box(write_layout, make_record):
     file, images = write_layout([make_record(1, 1, area=None)])
-    assert read_coco_layout(file, images, LSP)[0].area == pytest.approx(0.53 * 60 * 70)
+    assert read(file, images)[0].area == pytest.approx(0.53 * 60 * 70)
 
 
 def test_crowds_and_persons_without_keypoints_are_left_out_and_counted(write_layout, make_record, caplog):
@@ -49,7 +55,7 @@ def test_crowds_and_persons_without_keypoints_are_left_out_and_counted(write_lay
         categories=categories,
     )
     with caplog.at_level(logging.INFO, "cdkd.data.coco_layout"):
-        assert [person.annotation_id for person in read_coco_layout(file, images, LSP)] == [1]
+        assert [person.annotation_id for person in read(file, images)] == [1]
     assert caplog.messages == [
         f"{file}: 1 persons; left out: 1 crowd regions, 1 of a category without keypoints, "
         "2 without a labelled keypoint"
@@ -95,7 +101,7 @@ def test_a_broken_record_stops_with_one_line_naming_file_and_record(write_layout
     bad = make_record(2, 2, **change) if isinstance(change, dict) else change
     file, images = write_layout([make_record(1, 1), bad, make_record(3, 3)])
     with pytest.raises(DataError, match=message) as caught:
-        read_coco_layout(file, images, LSP)
+        read(file, images)
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -106,7 +112,7 @@ def test_a_broken_record_is_skipped_and_counted_when_asked(write_layout, make_re
     bad = make_record(2, 2, **change) if isinstance(change, dict) else change
     file, images = write_layout([make_record(1, 1), bad, make_record(3, 3)])
     with caplog.at_level(logging.INFO, "cdkd.data.coco_layout"):
-        people = read_coco_layout(file, images, LSP, "skip")
+        people = read(file, images, policy="skip")
     assert [person.annotation_id for person in people] == [1, 3]
     warnings = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
     assert len(warnings) == 1
@@ -127,8 +133,8 @@ def test_a_broken_image_is_found_before_training(write_layout, damage, message: 
     file, images = write_layout()
     damage(images / "people2.png")
     with pytest.raises(DataError, match=rf"annotation 12: .*people2\.png: {message}"):
-        read_coco_layout(file, images, LSP)
-    assert [person.image_id for person in read_coco_layout(file, images, LSP, "skip")] == [1, 3]
+        read(file, images)
+    assert [person.image_id for person in read(file, images, policy="skip")] == [1, 3]
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/etc/passwd", "", "a\0.png", 7, None])
@@ -139,7 +145,7 @@ def test_a_file_name_never_leads_out_of_the_image_folder(write_layout, tmp_path:
     layout["images"][1]["file_name"] = name
     file.write_text(json.dumps(layout))
     with pytest.raises(DataError, match=r"annotation 12: .*(not a relative path below|not a text)"):
-        read_coco_layout(file, images, LSP)
+        read(file, images)
 
 
 def test_images_may_lie_in_folders_below(write_layout):
@@ -149,13 +155,13 @@ def test_images_may_lie_in_folders_below(write_layout):
     layout = json.loads(file.read_text())
     layout["images"][0]["file_name"] = "sub/moved.png"
     file.write_text(json.dumps(layout))
-    assert read_coco_layout(file, images, LSP)[0].image == images / "sub" / "moved.png"
+    assert read(file, images)[0].image == images / "sub" / "moved.png"
 
 
 def test_another_keypoint_set_is_recognised(write_layout):
     file, images = write_layout(keypoint_set="coco17")
     with pytest.raises(DataError, match=r"keypoint 0 is 'nose', keypoint set 'lsp14' has 'right_ankle'; .*'coco17'"):
-        read_coco_layout(file, images, LSP)
+        read(file, images)
 
 
 def test_exchanged_names_are_recognised(write_layout):
@@ -165,13 +171,13 @@ def test_exchanged_names_are_recognised(write_layout):
     with pytest.raises(
         DataError, match=r"keypoint 9 is 'left_elbow', keypoint set 'lsp14' has 'left_shoulder'; .*'lsp14'"
     ):
-        read_coco_layout(file, images, LSP)
+        read(file, images)
 
 
 def test_a_missing_last_name_is_recognised(write_layout):
     file, images = write_layout(categories=[{"id": 1, "name": "person", "keypoints": list(LSP.names[:-1])}])
     with pytest.raises(DataError, match="keypoint 13 is missing, keypoint set 'lsp14' has 'head_top'"):
-        read_coco_layout(file, images, LSP)
+        read(file, images)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +195,7 @@ def test_a_file_that_is_no_annotation_file(tmp_path: Path, text: str, message: s
     file = tmp_path / "people.json"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=message):
-        read_coco_layout(file, tmp_path, LSP, "skip")
+        read(file, tmp_path, policy="skip")
 
 
 @pytest.mark.parametrize(
@@ -205,19 +211,146 @@ def test_a_file_that_is_no_annotation_file(tmp_path: Path, text: str, message: s
 def test_a_fault_of_the_whole_file_stops_even_when_records_may_be_skipped(write_layout, sections, message: str):
     file, images = write_layout(**sections)
     with pytest.raises(DataError, match=message):
-        read_coco_layout(file, images, LSP, "skip")
+        read(file, images, policy="skip")
 
 
 def test_a_file_without_a_usable_person_is_an_error(write_layout, make_record):
     file, images = write_layout([make_record(1, 1, iscrowd=1)])
     with pytest.raises(DataError, match=r"holds no usable person \(1 crowd regions\)"):
-        read_coco_layout(file, images, LSP)
+        read(file, images)
 
 
-def test_an_unknown_policy_is_refused(write_layout):
-    file, images = write_layout()
+def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="on_bad_record must be stop or skip, got 'ignore'"):
-        read_coco_layout(file, images, LSP, "ignore")
+        Tally("ignore")
+
+
+def test_crowds_and_persons_without_keypoints_are_ignored_regions(write_layout, make_record):
+    file, images = write_layout(
+        [
+            make_record(1, 1),
+            make_record(2, 1, iscrowd=1, area=900, bbox=[1, 2, 30, 40]),
+            make_record(3, 2, keypoints=[0] * 42, area=None, bbox=[0, 0, 10, 20]),
+        ]
+    )
+    split = read_coco_layout(file, images, LSP, source=4)
+    assert split.ignored == [
+        IgnoredRegion((4, 1), (1.0, 2.0, 30.0, 40.0), 900.0, True),
+        IgnoredRegion((4, 2), (0.0, 0.0, 10.0, 20.0), pytest.approx(0.53 * 200), False),
+    ]
+    assert split.instances[0].image_key == (4, 1)
+
+
+def test_every_image_of_the_file_is_known_with_its_crowding(write_layout, make_record):
+    records = [{"id": 7, "file_name": "people1.png", "width": 120, "height": 90, "crowdIndex": 0.25}]
+    records.append({"id": 9, "file_name": "empty.png"})
+    file, images = write_layout([make_record(1, 7)], images=records)
+    split = read_coco_layout(file, images, LSP)
+    assert [(key, one.path.name, one.width, one.height, one.crowd_index) for key, one in split.images.items()] == [
+        ((0, 7), "people1.png", 120, 90, 0.25),
+        ((0, 9), "empty.png", None, None, None),
+    ]
+
+
+def boxes(tmp_path: Path, *records: Any) -> Path:
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(list(records)))
+    return file
+
+
+def detected(image_id: int = 1, /, **changes: Any) -> dict[str, Any]:
+    return {"image_id": image_id, "category_id": 1, "bbox": [10.0, 5.0, 40.0, 60.0], "score": 0.75} | changes
+
+
+def test_a_detectors_boxes_are_persons_without_labels(write_layout, tmp_path: Path):
+    file, images = write_layout()
+    found = read_coco_layout(
+        file, images, LSP, detections=boxes(tmp_path, detected(2), detected(2, category_id=1)), source=3
+    ).detected
+    assert [(one.image, one.image_key, one.annotation_id) for one in found] == [
+        (images / "people2.png", (3, 2), 0),
+        (images / "people2.png", (3, 2), 1),
+    ]
+    assert (found[0].box, found[0].box_score, found[0].area) == ((10.0, 5.0, 40.0, 60.0), 0.75, 2400.0)
+    assert not found[0].visibility.any()
+
+
+def test_a_test_file_without_labels_is_read_for_its_detections(write_layout, tmp_path: Path):
+    file, images = write_layout()
+    layout = json.loads(file.read_text())
+    del layout["annotations"]
+    file.write_text(json.dumps(layout))
+    split = read_coco_layout(file, images, LSP, detections=boxes(tmp_path, detected()))
+    assert (len(split.instances), len(split.detected), len(split.images)) == (0, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (detected(99), "detection at position 1: unknown image_id 99"),
+        (detected(bbox=[1, 2, 0, 4]), "detection at position 1: bbox has no area: 0 x 4"),
+        (detected(score=None), "detection at position 1: score holds None, not a finite number"),
+        ("box", "detection at position 1: is not an object"),
+    ],
+)
+def test_a_broken_detection_stops_or_is_counted(write_layout, tmp_path: Path, record: Any, message: str):
+    file, images = write_layout()
+    found = boxes(tmp_path, detected(), record)
+    with pytest.raises(DataError, match=f"boxes.json: {message}"):
+        read_coco_layout(file, images, LSP, detections=found)
+    tally = Tally("skip")
+    assert len(read_coco_layout(file, images, LSP, tally, detections=found).detected) == 1
+    assert len(tally.broken) == 1
+    assert message in tally.broken[0]
+
+
+def test_detections_of_other_categories_are_counted(write_layout, tmp_path: Path):
+    file, images = write_layout()
+    tally = Tally("stop")
+    found = boxes(tmp_path, detected(), detected(category_id=3))
+    assert len(read_coco_layout(file, images, LSP, tally, detections=found).detected) == 1
+    assert tally.summary() == "1 detections of other categories"
+
+
+def test_detections_must_be_a_list(write_layout, tmp_path: Path):
+    file, images = write_layout()
+    with pytest.raises(DataError, match=r"people\.json: not in COCO's results layout: must be a list of boxes"):
+        read_coco_layout(file, images, LSP, detections=file)
+
+
+def test_an_image_of_another_size_than_annotated_is_named(write_layout):
+    file, images = write_layout()
+    layout = json.loads(file.read_text())
+    layout["images"][1]["width"] = 121
+    file.write_text(json.dumps(layout))
+    with pytest.raises(
+        DataError, match=r"annotation 12: .*people2\.png: is 120 x 90 pixels, the annotation file says 121 x 90"
+    ):
+        read(file, images)
+    assert [person.image_id for person in read(file, images, policy="skip")] == [1, 3]
+
+
+@pytest.mark.parametrize(("key", "value"), [("width", "wide"), ("crowdIndex", float("nan"))])
+def test_an_image_record_holds_numbers(write_layout, key: str, value: Any):
+    file, images = write_layout(images=[{"id": 1, "file_name": "people1.png", key: value}])
+    with pytest.raises(DataError, match=f"image 1: {key} must be a number, got {value}"):
+        read(file, images)
+
+
+@pytest.mark.parametrize(
+    ("name", "keypoint_set", "boxes_file"),
+    [
+        ("coco", "coco17", "test_coco_det_AP_H_56.json"),
+        ("crowdpose", "crowdpose14", "test_crowdpose_det_AP_40.json"),
+    ],
+)
+def test_the_official_detector_files_are_read(shared_data: Path, name: str, keypoint_set: str, boxes_file: str):
+    folder = shared_data / "official_format" / name
+    file, found = folder / f"test_{name}.json", folder / boxes_file
+    split = read_coco_layout(file, folder, KEYPOINT_SETS[keypoint_set], detections=found)
+    assert [one.box_score for one in split.detected] == [one["score"] for one in json.loads(found.read_text())]
+    has_crowding = [one.crowd_index is not None for one in split.images.values()]
+    assert set(has_crowding) == {name == "crowdpose"}
 
 
 @pytest.mark.parametrize(
@@ -236,6 +369,6 @@ def test_an_unknown_policy_is_refused(write_layout):
 def test_real_files_give_the_published_counts(
     shared_data: Path, annotations: str, images: str, keypoint_set: str, count: int
 ):
-    people = read_coco_layout(shared_data / annotations, shared_data / images, KEYPOINT_SETS[keypoint_set])
+    people = read(shared_data / annotations, shared_data / images, KEYPOINT_SETS[keypoint_set])
     assert len(people) == count
     assert all(person.visibility.any() and person.area > 0 for person in people)

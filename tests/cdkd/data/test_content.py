@@ -114,3 +114,29 @@ def test_real_data_has_an_identity(shared_data: Path):
     test = (SourceConfig("lsp/test.json", "lsp/images"),)
     config = DataConfig(kind="coco_layout", root=str(shared_data), keypoint_set="lsp14", train=sources, test=test)
     assert content_digest(config) == content_digest(config) != content_digest(replace(config, test=()))
+
+
+def test_boxes_and_head_boxes_count(config: DataConfig, tmp_path: Path):
+    (tmp_path / "boxes.json").write_text("[]")
+    (tmp_path / "heads.mat").write_text("a")
+    source = SourceConfig("people.json", "people", detections="boxes.json", head_boxes="heads.mat")
+    tested = replace(config, test=(source,))
+    digests = [content_digest(tested)]
+    for name in ("boxes.json", "heads.mat"):
+        (tmp_path / name).write_text("b")
+        digests.append(content_digest(tested))
+    assert len(set(digests)) == 3
+
+
+def test_the_images_of_mpiis_files_count(tmp_path: Path):
+    (tmp_path / "train.json").write_text('[{"image": "a.jpg"}, {"image" : "a.jpg"}]')
+    (tmp_path / "images").mkdir()
+    image = tmp_path / "images" / "a.jpg"
+    image.write_text("1")
+    config = DataConfig(kind="mpii", root=str(tmp_path), train=(SourceConfig("train.json", "images"),))
+    before = content_digest(config)
+    image.write_text("12")
+    assert content_digest(config) != before
+    image.unlink()
+    with pytest.raises(DataError, match=r"image file is missing: .*a\.jpg"):
+        content_digest(config)

@@ -1,10 +1,21 @@
 """The affine map of a crop, against the golden values of the method's section 11."""
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
 
-from cdkd.data.crops import affine, center_scale, crop, invert_affine, warp_points
+from cdkd.data.crops import (
+    EXPANDED_PER_CROPPED,
+    Cropper,
+    affine,
+    center_scale,
+    crop,
+    invert_affine,
+    touched,
+    warp_points,
+)
 
 GOLDEN = ((100.0, 120.0), 1.5, 30.0)
 
@@ -84,3 +95,70 @@ def test_a_crop_is_sampled_without_smoothing():
     cut = crop(image, affine((32, 32), 64 / 200, 0, 16), 16)
     assert cut[4:12, 4:12].mean() > 250
     assert cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA).mean() < 70
+
+
+def random_map(rng: np.random.Generator, width: int, height: int, size: int) -> np.ndarray:
+    """Inside, across and outside the borders, of very different scales."""
+    center = rng.uniform(-0.2, 1.2, 2) * (width, height)
+    side = np.exp(rng.uniform(np.log(4), np.log(6 * width)))
+    return affine(center, side / 200, rng.uniform(-180, 180), size, bool(rng.integers(2)))
+
+
+def area(rectangle: tuple[int, int, int, int]) -> int:
+    left, top, right, bottom = rectangle
+    return (right - left) * (bottom - top)
+
+
+@pytest.mark.parametrize("sizes", [(64, 256), (32, 128), (32, 64), (32,), (96, 256)])
+def test_the_cropper_gives_the_pixels_of_the_plain_way(sizes: tuple[int, ...]):
+    """Whatever lay on its canvas before, and on both sides of the limit up to which it uses one."""
+    rng = np.random.default_rng(sum(sizes))
+    cropper = Cropper()
+    limit = EXPANDED_PER_CROPPED * sum(size**2 for size in sizes)
+    areas = []
+    for _ in range(150):
+        height, width = rng.integers(1, 6 * sizes[-1], 2)
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        matrix = random_map(rng, width, height, sizes[0])
+        outputs = [np.full((size, size, 3), 77, np.uint8) for size in sizes]
+        cropper.cut(image, matrix, outputs)
+        for size, output in zip(sizes, outputs, strict=True):
+            assert np.array_equal(output, crop(image, matrix * (size / sizes[0]), size))
+        areas.append(area(touched(matrix, sizes[0], width, height)))
+    assert min(areas) == 0
+    assert sum(0 < found <= limit for found in areas) > 30
+    assert max(areas) > limit
+
+
+def test_a_crop_reads_nothing_outside_the_rectangle_that_it_touches():
+    rng = np.random.default_rng(0)
+    parts = []
+    for _ in range(300):
+        height, width = rng.integers(20, 120, 2)
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        matrix = random_map(rng, width, height, 32)
+        left, top, right, bottom = touched(matrix, 32, width, height)
+        other = 255 - image
+        other[top:bottom, left:right] = image[top:bottom, left:right]
+        assert np.array_equal(crop(image, matrix, 32), crop(other, matrix, 32))
+        parts.append((image != other).mean())
+    assert 0.2 < np.mean(parts) < 0.8
+
+
+def test_the_touched_rectangle_is_not_much_larger_than_the_view():
+    matrix = affine((60.5, 45.5), 40 / 200, 0, 64)
+    left, top, right, bottom = touched(matrix, 64, 120, 90)
+    assert (left, top) == (60 - 20 - 2, 45 - 20 - 2)
+    assert (right, bottom) == (60 + 20 + 4, 45 + 20 + 4)
+    assert touched(matrix, 64, 70, 50)[2:] == (70, 50)
+    assert touched(matrix, 64, 30, 90) == (30, 23, 30, 69)
+
+
+def test_a_cropper_is_sent_to_another_process_without_its_memory(make_image):
+    cropper, output = Cropper(), np.empty((32, 32, 3), np.uint8)
+    cropper.cut(make_image(), affine((60, 45), 0.2, 0, 32), [output])
+    sent = pickle.dumps(cropper)
+    assert len(sent) < 200
+    again = np.empty_like(output)
+    pickle.loads(sent).cut(make_image(), affine((60, 45), 0.2, 0, 32), [again])
+    assert np.array_equal(again, output)

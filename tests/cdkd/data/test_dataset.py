@@ -1,5 +1,6 @@
 """Training examples and the order they come in."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -12,15 +13,17 @@ from torch.utils.data import DataLoader, default_collate
 from cdkd.config import AugmentationConfig
 from cdkd.data.coco_layout import read_coco_layout
 from cdkd.data.crops import warp_points
-from cdkd.data.dataset import PoseDataset, epoch_batches
+from cdkd.data.dataset import PoseDataset, epoch_batches, load_batches
 from cdkd.data.errors import DataError
 from cdkd.data.images import ImageCache
+from cdkd.data.pixel_cache import open_or_build
 from cdkd.instances import PersonInstance
 from cdkd.keypoints import KEYPOINT_SETS
 
 LSP = KEYPOINT_SETS["lsp14"]
 FLIPPED = AugmentationConfig(0.0, 0.0, 0.0, 0.0, 1.0)
 AUGMENTED = AugmentationConfig(0.3, 0.25, 30.0, 0.6, 0.5)
+HALF_BODIES = AugmentationConfig(0.5, 0.5, 60.0, 0.8, 0.5)
 
 
 def dataset_of(
@@ -41,7 +44,7 @@ def dataset_of(
 @pytest.fixture
 def people(write_layout) -> list[PersonInstance]:
     file, images = write_layout(image_count=6)
-    return read_coco_layout(file, images, LSP)
+    return read_coco_layout(file, images, LSP).instances
 
 
 def equal(first: dict, second: dict) -> bool:
@@ -68,11 +71,17 @@ def test_without_a_teacher_size_there_is_no_teacher_image(people):
     assert equal(example, with_teacher)
 
 
-def test_examples_collate_and_a_batch_equals_its_examples(people):
+def test_a_batch_equals_its_examples(people):
     dataset = dataset_of(people, AUGMENTED)
-    batch = default_collate([dataset[index] for index in (4, 0, 5)])
+    batch = dataset.batch([4, 0, 5])
     assert batch["teacher_image"].shape == (3, 3, 128, 128)
-    assert equal(default_collate(dataset.__getitems__([4, 0, 5])), batch)
+    assert equal(default_collate([dataset[index] for index in (4, 0, 5)]), batch)
+
+
+def test_images_lie_in_memory_as_networks_read_them(people):
+    batch = dataset_of(people, AUGMENTED).batch([0, 1])
+    for name in ("student_image", "teacher_image"):
+        assert batch[name].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_bins_are_the_keypoints_in_the_students_crop(people):
@@ -90,7 +99,7 @@ def test_unlabelled_keypoints_and_keypoints_outside_the_crop_weigh_nothing(write
     keypoints[5] = 0
     keypoints[6:8] = [119.0, 40.0]
     file, images = write_layout([make_record(1, 1, keypoints=keypoints)])
-    example = dataset_of(read_coco_layout(file, images, LSP))[0]
+    example = dataset_of(read_coco_layout(file, images, LSP).instances)[0]
     assert example["weight"].tolist() == [1.0, 0.0, 0.0] + [1.0] * 11
 
 
@@ -113,7 +122,7 @@ def test_both_crops_show_a_dot_at_places_related_by_the_ratio_of_their_sizes(tmp
     picture = np.zeros((90, 120, 3), np.uint8)
     cv2.circle(picture, (60, 45), 4, (255, 255, 255), -1)
     cv2.imwrite(str(images / "people1.png"), picture)
-    people = read_coco_layout(file, images, LSP)
+    people = read_coco_layout(file, images, LSP).instances
     for epoch in range(8):
         dataset = dataset_of(people, AUGMENTED)
         dataset.set_epoch(epoch)
@@ -148,7 +157,7 @@ def test_visibility_goes_with_the_name(write_layout, make_record):
     wrist = LSP.names.index("left_wrist")
     keypoints[3 * wrist + 2] = 0
     file, images = write_layout([make_record(1, 1, keypoints=keypoints)])
-    people = read_coco_layout(file, images, LSP)
+    people = read_coco_layout(file, images, LSP).instances
     assert dataset_of(people)[0]["weight"][wrist] == 0
     weight = dataset_of(people, FLIPPED)[0]["weight"]
     assert weight[wrist] == 1
@@ -171,20 +180,75 @@ def test_views_depend_on_seed_epoch_and_index_alone(people):
     assert larger.view(2) == dataset.view(2), "the student's size moves no random number"
 
 
-def test_any_number_of_loader_processes_gives_the_same_pixels_in_every_epoch(people):
-    """Processes that outlive an epoch must learn of the next one."""
-    seen = []
+@pytest.mark.parametrize("source", ["file", "memory", "pixel cache"])
+def test_any_source_and_number_of_loader_processes_gives_the_same_pixels_in_every_epoch(tmp_path, people, source: str):
+    caches = {
+        "file": lambda: ImageCache(False),
+        "memory": ImageCache,
+        "pixel cache": lambda: open_or_build(tmp_path / "cache", [person.image for person in people]),
+    }
+    batches = [[3, 0], [5], [1, 2, 4]]
+    expected = dataset_of(people, HALF_BODIES, image_cache=None)
     for workers in (0, 2):
-        dataset = dataset_of(people, AUGMENTED)
-        loader = DataLoader(dataset, batch_size=2, num_workers=workers, persistent_workers=workers > 0)
-        epochs = []
+        dataset = dataset_of(people, HALF_BODIES, image_cache=caches[source]())
+        seen = []
         for epoch in (1, 2):
             dataset.set_epoch(epoch)
-            epochs.append(list(loader))
-        seen.append(epochs)
-    assert not equal(seen[0][0][0], seen[0][1][0])
-    for alone, together in zip([*seen[0][0], *seen[0][1]], [*seen[1][0], *seen[1][1]], strict=True):
-        assert equal(alone, together)
+            expected.set_epoch(epoch)
+            loaded = list(load_batches(dataset, batches, workers=workers))
+            assert len(loaded) == len(batches)
+            for indices, batch in zip(batches, loaded, strict=True):
+                assert equal(batch, expected.batch(indices))
+            seen.append(loaded)
+        assert not equal(seen[0][0], seen[1][0])
+
+
+def test_loader_processes_that_outlive_an_epoch_learn_of_the_next_one(people):
+    dataset, expected = dataset_of(people, AUGMENTED), dataset_of(people, AUGMENTED)
+    loader = DataLoader(dataset, batch_size=2, num_workers=1, persistent_workers=True)
+    for epoch in (1, 2):
+        dataset.set_epoch(epoch)
+        expected.set_epoch(epoch)
+        first = next(iter(loader))
+        assert equal(first, expected.batch([0, 1]))
+
+
+def test_views_across_the_border_are_the_same_from_the_pixel_cache(tmp_path: Path, write_layout, make_record):
+    """Persons at the borders and over them, plain and in many random views."""
+    boxes = [[0, 0, 20, 30], [100, 60, 20, 30], [-10, 20, 30, 80], [0, 0, 120, 90], [60, 80, 50, 30], [90, -5, 60, 15]]
+    file, images = write_layout([make_record(n, n % 3 + 1, bbox=box) for n, box in enumerate(boxes)])
+    people = read_coco_layout(file, images, LSP).instances
+    cache = open_or_build(tmp_path / "cache", [person.image for person in people])
+    for augmentation, epochs in ((None, 1), (HALF_BODIES, 30)):
+        cached = dataset_of(people, augmentation, image_cache=cache)
+        direct = dataset_of(people, augmentation, image_cache=None)
+        for epoch in range(epochs):
+            cached.set_epoch(epoch)
+            direct.set_epoch(epoch)
+            everyone = range(len(people))
+            assert equal(cached.batch(everyone), direct.batch(everyone))
+
+
+class NowhereButHere:
+    """Instead of images it tells which process asks."""
+
+    def load(self, path: Path) -> np.ndarray:
+        raise DataError(str(os.getpid()))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_made_in_loader_processes_when_there_are_any(people, workers: int):
+    with pytest.raises(DataError) as caught:
+        list(load_batches(dataset_of(people, image_cache=NowhereButHere()), [[0]], workers=workers))
+    assert (str(caught.value) == str(os.getpid())) == (workers == 0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_met_by_a_loader_is_one_line(people, workers: int):
+    people[1].image.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        list(load_batches(dataset_of(people), [[0], [1]], workers=workers))
+    assert str(caught.value) == f"{people[1].image}: image file is empty"
 
 
 def test_opencv_uses_no_threads_of_its_own(people):
@@ -246,7 +310,7 @@ def test_batches_that_cannot_be_are_refused():
 )
 def test_real_crops_of_both_sizes_show_the_same(shared_data: Path, annotations: str, images: str, keypoint_set: str):
     names = KEYPOINT_SETS[keypoint_set]
-    people = read_coco_layout(shared_data / annotations, shared_data / images, names)[::60]
+    people = read_coco_layout(shared_data / annotations, shared_data / images, names).instances[::60]
     options = {"student_size": 64, "teacher_size": 256, "split_ratio": 3.0, "box_padding": 1.25, "seed": 0}
     dataset = PoseDataset(people, names, augmentation=AUGMENTED, image_cache=None, **options)
     correlations = []

@@ -6,7 +6,7 @@ import pytest
 
 from cdkd.config import DataConfig, SourceConfig
 from cdkd.data.errors import DataError
-from cdkd.data.paths import data_root, inside, locate, synthetic_root
+from cdkd.data.paths import data_root, inside, locate, pixel_cache_folder, synthetic_root
 
 SOURCE = SourceConfig("lsp/train.json", "lsp/images")
 
@@ -64,4 +64,5 @@ def test_where_drawn_sets_are_kept(monkeypatch, tmp_path: Path):
     assert synthetic_root(DataConfig()) == Path("/xdg/cdkd")
     monkeypatch.setenv("CDKD_CACHE", str(tmp_path))
     assert synthetic_root(DataConfig()) == tmp_path
+    assert pixel_cache_folder() == tmp_path / "pixels"
     assert synthetic_root(DataConfig(root="/mine")) == Path("/mine")

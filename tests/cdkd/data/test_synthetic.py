@@ -26,7 +26,7 @@ def test_the_written_set_is_read_back_as_it_was_drawn(tmp_path, name):
     keypoint_set = KEYPOINT_SETS[name]
     write_synthetic(tmp_path, CONFIG, keypoint_set)
     for split, count in (("train", 3), ("val", 2)):
-        instances = read_coco_layout(tmp_path / f"{split}.json", tmp_path / split, keypoint_set, "stop")
+        instances = read_coco_layout(tmp_path / f"{split}.json", tmp_path / split, keypoint_set).instances
         assert len(instances) == count
         for index, instance in enumerate(instances):
             drawing = draw(CONFIG, split, index, keypoint_set)
