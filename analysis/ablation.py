@@ -3,45 +3,84 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
 
 from analysis import protocols
-from analysis.columns import Column, column
-from analysis.statistics import Difference, Repeats, paired_difference, repeats
+from analysis.columns import Column, column, table_columns
+from analysis.statistics import (
+    INTERVALS,
+    Difference,
+    PairedComparison,
+    Repeats,
+    Reproduction,
+    repeats,
+    reproduction,
+)
 from analysis.store import METRICS, StudyRecord
 from orchestrator import keys
 
 SEARCH_ARM = "search"
 MISSING = "missing"
+T_INTERVAL = "t"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the reader of a table may choose.
+
+    Attributes:
+        allow: protocol fields that may differ between its results.
+        interval: one of INTERVALS.
+        side_by_side: scores of the best and of the last epoch, whatever the study says.
+    """
+
+    allow: Collection[str] = ()
+    interval: str = T_INTERVAL
+    side_by_side: bool = False
+
+
+DEFAULT = Choices()
 
 
 @dataclass(frozen=True)
 class Source:
-    """The run one value of a cell was read from; `value` as stored, scores in [0, 1]."""
+    """A finished run whose values are in the cells of its arm."""
 
     seed: int
-    value: float
     run_id: str
     trial_id: str
     fingerprint: str
+    teacher: str
+    revision: str
     reused_from: str
+
+
+_SOURCE_TAGS = tuple(item.name for item in fields(Source))
+_TAGS = ("arm", "state", "reason", *_SOURCE_TAGS)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one arm: statistics in the column's printed unit and the runs they come from."""
+    """One metric of one arm.
+
+    Attributes:
+        statistics: in the column's printed unit.
+        values: as stored, scores in [0, 1].
+        sources: the run of each value.
+    """
 
     statistics: Repeats
+    values: tuple[float, ...]
     sources: tuple[Source, ...]
 
     @property
     def by_seed(self) -> dict[int, float]:
         """Stored value by seed."""
-        return {source.seed: source.value for source in self.sources}
+        return {source.seed: value for source, value in zip(self.sources, self.values)}
 
 
 @dataclass(frozen=True)
@@ -56,6 +95,38 @@ class Absence:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """An arm against the baseline of its block in the study's metric.
+
+    Attributes:
+        baseline: the arm it is compared with.
+        difference: paired by seed, printed unit.
+        p: of the exact sign-flip test; NaN for fewer than two pairs.
+        p_holm: after Holm over the table's comparisons; NaN where so few pairs cannot carry a claim.
+    """
+
+    baseline: str
+    difference: Difference
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The paper's value of an arm in the study's metric, printed unit.
+
+    Attributes:
+        value: as printed.
+        std: as printed; NaN where it is not.
+        reproduction: whether ours agrees with it.
+    """
+
+    value: float
+    std: float
+    reproduction: Reproduction
+
+
+@dataclass(frozen=True)
 class Row:
     """One arm.
 
@@ -63,18 +134,20 @@ class Row:
         arm: its name.
         label: what is printed.
         switches: component -> on; empty for an arm without them.
+        factors: dotted path -> value of the options that the table shows.
         cells: one for each column of the table.
-        difference: to the baseline in the study's metric, printed unit; None without a baseline and for itself.
-        reference: the paper's value in the printed unit, or None.
+        comparison: with the baseline; None without a baseline and for itself.
+        reference: the paper's value, or None.
         absences: seeds not in the cells.
     """
 
     arm: str
     label: str
     switches: dict[str, bool]
+    factors: dict[str, Any]
     cells: tuple[Cell, ...]
-    difference: Difference | None
-    reference: float | None
+    comparison: Comparison | None
+    reference: Reference | None
     absences: tuple[Absence, ...]
 
 
@@ -88,13 +161,15 @@ class AblationTable:
         select: `best` (epoch on the validation split) or `last`.
         columns: metrics, the study's among them.
         components: columns of check marks.
-        baseline: arm the differences are taken to; empty: none.
+        baselines: arms that differences are taken to, one a block at most.
         reference_name: where the paper's values stand.
         seeds: repeats every arm should have.
+        blocks: number of rows in each block; rows of different blocks do not compete.
         rows: arms in the study's order.
         protocol: what all results share, in one line.
         protocol_notes: allowed differences of protocol.
         superseded: number of runs left out because a later one has their arm and seed.
+        interval: which one, of INTERVALS.
     """
 
     study: str
@@ -103,51 +178,75 @@ class AblationTable:
     select: str
     columns: tuple[Column, ...]
     components: tuple[str, ...]
-    baseline: str
+    baselines: tuple[str, ...]
     reference_name: str
     seeds: tuple[int, ...]
+    blocks: tuple[int, ...]
     rows: tuple[Row, ...]
     protocol: str
     protocol_notes: tuple[str, ...]
     superseded: int
+    interval: str = T_INTERVAL
+
+    @property
+    def main(self) -> int:
+        """Index of the study's metric among the columns."""
+        return self.columns.index(self.metric)
+
+    @property
+    def row_blocks(self) -> list[tuple[Row, ...]]:
+        """The rows, block by block."""
+        ends = [sum(self.blocks[: index + 1]) for index in range(len(self.blocks))]
+        return [self.rows[end - size : end] for end, size in zip(ends, self.blocks)]
 
 
-def ablation_table(record: StudyRecord, allow: Collection[str] = ()) -> AblationTable:
+def ablation_table(record: StudyRecord, choices: Choices = DEFAULT) -> AblationTable:
     """Makes the table of a study's arms.
 
     Args:
         record: the study as stored.
-        allow: protocol fields that may differ between its results.
+        choices: of the reader.
 
     Raises:
         MixedProtocols: if results of different protocols would stand in it.
     """
-    layout, metric = record.specification["table"], record.specification["metric"]
+    metric, layout = record.specification["metric"], chosen_layout(record.specification, choices)
     students = student_trials(record)
     trials = current_trials(students)
+    superseded = len(students) - len(trials)
     arms = tuple(layout.get("arms") or trials["arm"].drop_duplicates())
     seeds = tuple(record.specification.get("seeds") or sorted(set(trials["seed"])))
-    trials = trials[trials["arm"].isin(arms) & trials["seed"].isin(seeds)]
+    blocks = _blocks(layout, arms)
+    shown = {*arms, *(baseline for _, baseline in blocks)}
+    trials = trials[trials["arm"].isin(shown) & trials["seed"].isin(seeds)]
     finished = trials[trials["state"] == keys.FINISHED]
-    notes = protocols.check(finished, allow)
-    columns = _columns(layout, metric)
-    study_column = column(metric["name"], metric["select"], metric["mode"])
-    builder = _RowBuilder(trials, columns, columns.index(study_column), seeds, layout)
+    notes = protocols.check(finished, choices.allow, protocols.stated(layout.get("group_by") or ()))
+    columns = table_columns(layout, metric)
+    main = next(each for each in columns if each.stored == _study_column(metric).stored)
+    builder = _RowBuilder(by_arm(trials, columns), columns, columns.index(main), seeds, layout, choices.interval)
     return AblationTable(
         study=record.study,
         question=str(record.specification.get("question") or ""),
-        metric=study_column,
+        metric=main,
         select=metric["select"],
         columns=columns,
         components=tuple(layout.get("components") or ()),
-        baseline=str(layout.get("baseline") or ""),
+        baselines=tuple(dict.fromkeys(baseline for _, baseline in blocks if baseline)),
         reference_name=str(layout.get("reference_name") or ""),
         seeds=seeds,
-        rows=tuple(builder.row(arm) for arm in arms),
+        blocks=tuple(len(members) for members, _ in blocks),
+        rows=builder.rows(blocks),
         protocol=protocols.brief(finished),
         protocol_notes=tuple(notes),
-        superseded=len(students) - len(current_trials(students)),
+        superseded=superseded,
+        interval=choices.interval,
     )
+
+
+def chosen_layout(specification: Mapping[str, Any], choices: Choices) -> dict[str, Any]:
+    """The layout of a study's table with what its reader chose."""
+    layout = dict(specification["table"])
+    return layout | {"side_by_side": layout.get("side_by_side") or choices.side_by_side}
 
 
 def student_trials(record: StudyRecord) -> pd.DataFrame:
@@ -166,61 +265,100 @@ def current_trials(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.sort_values("started", kind="stable").drop_duplicates(["arm", "seed"], keep="last")
 
 
-def _columns(layout: dict[str, Any], metric: dict[str, Any]) -> tuple[Column, ...]:
-    study = column(metric["name"], metric["select"], metric["mode"])
-    others = [column(name, metric["select"]) for name in layout.get("columns") or ()]
-    named = [study if other.stored == study.stored else other for other in others]
-    return tuple(dict.fromkeys(named if study in named else [study, *named]))
+def _study_column(metric: Mapping[str, Any]) -> Column:
+    return column(metric["name"], metric["select"], metric["mode"])
+
+
+def _blocks(layout: Mapping[str, Any], arms: Sequence[str]) -> list[tuple[tuple[str, ...], str]]:
+    """Arms and baseline of every block; a study without blocks has one."""
+    one = {"arms": arms, "baseline": layout.get("baseline")}
+    return [(tuple(block["arms"]), str(block["baseline"] or "")) for block in layout.get("blocks") or [one]]
+
+
+def by_arm(trials: pd.DataFrame, columns: Sequence[Column]) -> dict[str, list[dict[str, Any]]]:
+    """The trials of each arm by rising seed, each with its `source` and these metrics."""
+    names = [METRICS + each.stored for each in columns]
+    wanted = [*_TAGS, *(name for name in names if name in trials)]
+    in_order = trials.sort_values("seed", kind="stable")
+    values = zip(*(in_order[name].to_numpy(dtype=object) for name in wanted))  # to_dict takes twice as long
+    found: dict[str, list[dict[str, Any]]] = {}
+    for trial in (dict(zip(wanted, row)) for row in values):
+        trial["source"] = Source(**{name: trial[name] for name in _SOURCE_TAGS})
+        found.setdefault(trial["arm"], []).append(trial)
+    return found
+
+
+def cell_of(trials: Sequence[Mapping[Any, Any]], each: Column) -> Cell:
+    """One metric of some trials, as `by_arm` gives them; only those that used their whole budget have a result."""
+    name = METRICS + each.stored
+    found = [trial for trial in trials if trial["state"] == keys.FINISHED and has_value(trial, name)]
+    values = tuple(float(trial[name]) for trial in found)
+    return Cell(repeats(each.scale * value for value in values), values, tuple(trial["source"] for trial in found))
 
 
 @dataclass(frozen=True)
 class _RowBuilder:
     """Makes the rows of one table; `main` is the index of the study's metric among the columns."""
 
-    trials: pd.DataFrame
+    trials: dict[str, list[dict[str, Any]]]
     columns: tuple[Column, ...]
     main: int
     seeds: tuple[int, ...]
-    layout: dict[str, Any]
+    layout: Mapping[str, Any]
+    interval: str
 
-    def row(self, arm: str) -> Row:
-        cells = tuple(self._cell(arm, each) for each in self.columns)
+    def rows(self, blocks: Sequence[tuple[tuple[str, ...], str]]) -> tuple[Row, ...]:
+        """The rows of all blocks: the comparisons of the table are adjusted together."""
+        baselines = {arm: baseline for arms, baseline in blocks for arm in arms if baseline and arm != baseline}
+        comparisons = self._comparisons(baselines)
+        return tuple(self._row(arm, comparisons.get(arm)) for arms, _ in blocks for arm in arms)
+
+    def _row(self, arm: str, comparison: Comparison | None) -> Row:
+        cells = tuple(cell_of(self.trials.get(arm, ()), each) for each in self.columns)
         layout = self.layout
-        reference = (layout.get("reference") or {}).get(arm)
         return Row(
             arm=arm,
             label=str((layout.get("labels") or {}).get(arm, arm)),
             switches=dict((layout.get("switches") or {}).get(arm, {})),
+            factors=dict((layout.get("factors") or {}).get(arm, {})),
             cells=cells,
-            difference=self._difference(arm, cells[self.main]),
-            reference=None if reference is None else float(reference),
+            comparison=comparison,
+            reference=self._reference(arm, cells[self.main]),
             absences=tuple(self._absences(arm)),
         )
 
-    def _cell(self, arm: str, each: Column) -> Cell:
-        sources = tuple(self._sources(arm, each))
-        return Cell(repeats(each.scale * source.value for source in sources), sources)
-
-    def _sources(self, arm: str, each: Column) -> list[Source]:
-        rows = self.trials[(self.trials["arm"] == arm) & (self.trials["state"] == keys.FINISHED)]
-        name = METRICS + each.stored
-        found = [trial for trial in rows.sort_values("seed").to_dict("records") if has_value(trial, name)]
-        return [
-            Source(t["seed"], float(t[name]), t["run_id"], t["trial_id"], t["fingerprint"], t["reused_from"])
-            for t in found
+    def _comparisons(self, baselines: Mapping[str, str]) -> dict[str, Comparison]:
+        """The study's metric of each arm against that of its baseline."""
+        each = self.columns[self.main]
+        arms = dict.fromkeys([*baselines, *baselines.values()])
+        values = [
+            (arm, seed, each.scale * value)
+            for arm in arms
+            for seed, value in cell_of(self.trials.get(arm, ()), each).by_seed.items()
         ]
+        compare = PairedComparison(INTERVALS[self.interval])
+        found = compare(pd.DataFrame(values, columns=["arm", "seed", "value"]), baselines)
+        return {
+            row["arm"]: Comparison(
+                row["baseline"],
+                Difference(row["mean"], row["low"], row["high"], row["n"]),
+                row["p"],
+                row["p_holm"],
+            )
+            for row in found.to_dict("records")
+        }
 
-    def _difference(self, arm: str, cell: Cell) -> Difference | None:
-        baseline = self.layout.get("baseline")
-        if not baseline or arm == baseline:
+    def _reference(self, arm: str, cell: Cell) -> Reference | None:
+        value = (self.layout.get("reference") or {}).get(arm)
+        if value is None:
             return None
-        scale = self.columns[self.main].scale
-        ours = {seed: scale * value for seed, value in cell.by_seed.items()}
-        theirs = self._cell(baseline, self.columns[self.main]).by_seed
-        return paired_difference(ours, {seed: scale * value for seed, value in theirs.items()})
+        std = (self.layout.get("reference_std") or {}).get(arm)
+        ours = [self.columns[self.main].scale * one for one in cell.values]
+        judged = reproduction(ours, float(value), float(std or 0.0), INTERVALS[self.interval])
+        return Reference(float(value), math.nan if std is None else float(std), judged)
 
     def _absences(self, arm: str) -> list[Absence]:
-        trials = {trial["seed"]: trial for trial in self.trials[self.trials["arm"] == arm].to_dict("records")}
+        trials = {trial["seed"]: trial for trial in self.trials.get(arm, ())}
         absent = []
         for seed in self.seeds:
             trial = trials.get(seed)
@@ -232,12 +370,13 @@ class _RowBuilder:
                 absent.extend(self._unrecorded(arm, seed, trial))
         return absent
 
-    def _unrecorded(self, arm: str, seed: int, trial: dict[Any, Any]) -> list[Absence]:
+    def _unrecorded(self, arm: str, seed: int, trial: Mapping[Any, Any]) -> list[Absence]:
         names = [each.stored for each in self.columns if not has_value(trial, METRICS + each.stored)]
         return [Absence(arm, seed, f"finished without {', '.join(names)}", "", trial["run_id"])] if names else []
 
 
-def has_value(trial: dict[Any, Any], name: str) -> bool:
+def has_value(trial: Mapping[Any, Any], name: str) -> bool:
     """Whether the trial recorded the metric (a wide frame fills the metrics a run does not have with NaN)."""
     value = trial.get(name)
-    return isinstance(value, float | int) and not math.isnan(value)
+    # A tuple: a union would be made anew for every value of a table.
+    return isinstance(value, (float, int)) and not math.isnan(value)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
 
 SPLITS = ("val", "test")
 SELECTED = {"best": "best", "last": "final"}  # selection rule -> prefix of the summary metric
+EPOCHS = {"best": "best epoch", "last": "last epoch"}  # in print, where both stand side by side
+SCORES = "scores"  # in a study's `decimals`: every score
+ALL_KEYPOINTS = "all"
 
 _PRINTED = {
     "pckh@0.5": "PCKh@0.5",
     "pckh@0.1": "PCKh@0.1",
+    "pckh@0.11": "PCKh@0.11",
     "pck@0.2": "PCK@0.2",
     "ap": "AP",
     "ap50": "AP50",
@@ -17,7 +24,11 @@ _PRINTED = {
     "apm": "APM",
     "apl": "APL",
     "ar": "AR",
+    "ap_easy": "AP-E",
+    "ap_medium": "AP-M",
+    "ap_hard": "AP-H",
 }
+DETECTED = "@det"  # ends the name of a score on a person detector's boxes
 # Architecture and cost: heading, unit, decimals.
 _COSTS = {
     "params_m": ("Params", "M", 2),
@@ -40,6 +51,7 @@ class Column:
         scale: printed value = scale * stored value.
         decimals: digits printed.
         mode: `max` or `min` where a best value is set in bold, else empty.
+        epoch: which epoch, where columns of both stand side by side, else empty.
     """
 
     metric: str
@@ -49,11 +61,28 @@ class Column:
     scale: float
     decimals: int
     mode: str
+    epoch: str = ""
 
     @property
     def title(self) -> str:
-        """Heading with unit."""
-        return f"{self.heading} ({self.unit})" if self.unit else self.heading
+        """Heading with unit, and epoch where that tells two columns apart."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.heading}{unit}{f', {self.epoch}' if self.epoch else ''}"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands above a column.
+
+    Attributes:
+        text: the whole, for formats with one line of headings.
+        group: printed once above neighbours with the same group; empty where the column stands alone.
+        short: printed below the group.
+    """
+
+    text: str
+    group: str = ""
+    short: str = ""
 
 
 def summary_name(metric: str, select: str) -> str:
@@ -84,6 +113,60 @@ def column(metric: str, select: str, mode: str = "") -> Column:
     return Column(metric, stored, _score_heading(stored), "%", 100.0, 2, mode or "max")
 
 
+def table_columns(layout: Mapping[str, Any], metric: Mapping[str, Any]) -> tuple[Column, ...]:
+    """The columns of a study's table, its metric among them (in front where the study does not list it).
+
+    Args:
+        layout: the study's `table`: columns, side_by_side, decimals.
+        metric: the study's `metric`: name, mode, select.
+    """
+    names = list(layout.get("columns") or ())
+    rules = list(SELECTED) if layout.get("side_by_side") else [metric["select"]]
+    named = names if metric["name"] in names else [metric["name"], *names]
+    found = [_told_apart(name, rule, metric, rules) for name in named for rule in rules]
+    return tuple(dict.fromkeys(_with_decimals(each, layout.get("decimals") or {}) for each in found))
+
+
+def _told_apart(name: str, rule: str, metric: Mapping[str, Any], rules: Sequence[str]) -> Column:
+    each = column(name, rule, metric["mode"] if name == metric["name"] else "")
+    is_one_of_two = len(rules) > 1 and summary_name(name, rules[0]) != summary_name(name, rules[1])
+    return replace(each, epoch=EPOCHS[rule]) if is_one_of_two else each
+
+
+def _with_decimals(each: Column, decimals: Mapping[str, int]) -> Column:
+    of_scores = decimals.get(SCORES, each.decimals) if each.unit == "%" else each.decimals
+    return replace(each, decimals=decimals.get(each.metric, of_scores))
+
+
+def headed(columns: Sequence[Column]) -> list[list[tuple[Column, Heading]]]:
+    """The columns in groups, each with what stands above it.
+
+    Neighbours of one score, or of one metric at two epochs, are a group; a column by itself is a group of one.
+    """
+    groups = [(group, list(members)) for group, members in groupby(columns, _group)]
+    return [
+        [(each, _heading(each, group if len(members) > 1 else "")) for each in members] for group, members in groups
+    ]
+
+
+def _heading(each: Column, group: str) -> Heading:
+    return Heading(each.title, group, _short(each)) if group else Heading(each.title)
+
+
+def _group(each: Column) -> str:
+    """Neighbours of one group stand below one heading."""
+    if each.epoch:
+        return replace(each, epoch="").title
+    if not _is_score(each.stored):
+        return each.title
+    return f"{_score_heading('/'.join(each.stored.split('/')[:3]))} ({each.unit})"
+
+
+def _short(each: Column) -> str:
+    part = each.stored.split("/")[3:]
+    return each.epoch or (part[0].replace("_", " ") if part else ALL_KEYPOINTS)
+
+
 def _is_score(stored: str) -> bool:
     parts = stored.split("/")
     return len(parts) > 2 and parts[1] in SPLITS and "loss" not in parts[2]
@@ -91,5 +174,7 @@ def _is_score(stored: str) -> bool:
 
 def _score_heading(stored: str) -> str:
     _, split, score, *keypoint = stored.split("/")
-    words = [_PRINTED.get(score, score), *(part.replace("_", " ") for part in keypoint), split]
+    name = score.removesuffix(DETECTED)
+    boxes = ["(detector boxes)"] if name != score else []
+    words = [_PRINTED.get(name, name), *(part.replace("_", " ") for part in keypoint), split, *boxes]
     return " ".join(words)

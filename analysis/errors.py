@@ -2,7 +2,9 @@
 
 AnalysisError(ValueError)
     StoreError: the store, the study in it or one of its records is absent or unreadable (exit code 2).
+    UnknownCell: the study's table has no such row or column (exit code 2).
     MixedProtocols: results obtained under different protocols would stand in one table (exit code 3).
+    NotDrawable: what is recorded of the study does not make a figure of this kind (exit code 2 when asked for).
 """
 
 from __future__ import annotations
@@ -14,6 +16,14 @@ class AnalysisError(ValueError):
 
 class StoreError(AnalysisError):
     """The store, the study in it or one of its records is absent or unreadable."""
+
+
+class NotDrawable(AnalysisError):
+    """What is recorded of the study does not make a figure of this kind."""
+
+
+class UnknownCell(AnalysisError):
+    """The study's table has no such row or column."""
 
 
 class MixedProtocols(AnalysisError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,13 @@ import pandas as pd
 from analysis.errors import MixedProtocols
 
 ABSENT = "absent"
+# Options that are one field of the protocol: where a table's blocks differ in them, every row says which it has.
+_FIELDS = {
+    "student.input_size": "input_size",
+    "train.epochs": "epochs",
+    "evaluation.flip_test": "flip_test",
+    "data.keypoint_set": "keypoints",
+}
 
 
 def flatten(protocol: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -27,24 +34,41 @@ def flatten(protocol: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def differing(trials: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
     """Fields that are not the same in all trials: field -> value -> arms (in row order)."""
-    flat = [(arm, flatten(protocol)) for arm, protocol in zip(trials["arm"], trials["protocol"])]
-    found: dict[str, dict[str, list[str]]] = {}
-    for field in dict.fromkeys(name for _, fields in flat for name in fields):
-        values: dict[str, list[str]] = {}
-        for arm, fields in flat:
-            arms = values.setdefault(fields.get(field, ABSENT), [])
-            arms.extend([arm] if arm not in arms else [])
-        if len(values) > 1:
-            found[field] = values
-    return found
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for arm, fields in _distinct(trials):
+        for field, value in fields.items():
+            found.setdefault(field, {}).setdefault(value, {})[arm] = None
+    for arm, fields in _distinct(trials):
+        for field in found.keys() - fields.keys():
+            found[field].setdefault(ABSENT, {})[arm] = None
+    return {
+        field: {value: list(arms) for value, arms in values.items()}
+        for field, values in found.items()
+        if len(values) > 1
+    }
 
 
-def check(trials: pd.DataFrame, allow: Collection[str] = ()) -> list[str]:
+def _distinct(trials: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
+    """Each arm with each of its protocols, once."""
+    pairs: dict[tuple[str, int], dict[str, Any]] = {}
+    for arm, protocol in zip(trials["arm"], trials["protocol"]):
+        pairs.setdefault((arm, id(protocol)), protocol)  # trials of equal tags share one object
+    flat = {id(protocol): flatten(protocol) for protocol in pairs.values()}
+    return [(arm, flat[key]) for arm, key in pairs]
+
+
+def stated(options: Iterable[str]) -> list[str]:
+    """The protocol fields that these options are, and that rows which show the options therefore state."""
+    return [_FIELDS[option] for option in options if option in _FIELDS]
+
+
+def check(trials: pd.DataFrame, allow: Collection[str] = (), stated: Collection[str] = ()) -> list[str]:
     """Refuses trials of different protocols.
 
     Args:
         trials: those whose scores would stand in one table.
         allow: dotted field names that may differ; a parent's name allows its children.
+        stated: fields that differ between the blocks of the table, in which every row states its own.
 
     Returns:
         One footnote for each field that differs and is allowed to.
@@ -54,6 +78,8 @@ def check(trials: pd.DataFrame, allow: Collection[str] = ()) -> list[str]:
     """
     notes = []
     for field, values in differing(trials).items():
+        if field in stated:
+            continue
         detail = "; ".join(f"{value} ({', '.join(arms)})" for value, arms in values.items())
         if not any(field == name or field.startswith(f"{name}.") for name in allow):
             raise MixedProtocols(field, tuple(values), detail)

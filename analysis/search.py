@@ -70,7 +70,7 @@ def search_table(record: StudyRecord, allow: Collection[str] = (), top: int = TO
     each = column(metric["name"], metric["select"], metric["mode"])
     finished = trials[trials["state"] == keys.FINISHED]
     base = base_trials(record, METRICS + each.stored)
-    compared = pd.concat([base, finished])
+    compared = pd.concat([frame[["arm", "protocol"]] for frame in (base, finished)])
     parameters = varied(trials, list(search.get("space") or ()))
     return SearchTable(
         study=record.study,
@@ -106,10 +106,11 @@ def varied(trials: pd.DataFrame, space: list[str]) -> list[str]:
 
 
 def _ranked(trials: pd.DataFrame, each: Column, parameters: list[str]) -> list[SearchTrial]:
-    rows = trials.sort_values("started", kind="stable").to_dict("records")
     name = METRICS + each.stored
+    needed = ["trial_id", "state", "run_id", "reason", name, *(PARAMS + parameter for parameter in parameters)]
+    rows = trials.sort_values("started", kind="stable")[[column for column in needed if column in trials]]
     entries = []
-    for row in rows:
+    for row in rows.to_dict("records"):
         is_result = row["state"] == keys.FINISHED and has_value(row, name)
         value = each.scale * float(row[name]) if is_result else None
         shown = tuple(_text(row.get(PARAMS + parameter)) for parameter in parameters)

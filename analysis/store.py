@@ -1,40 +1,64 @@
-"""An MLflow store to tidy frames, one row per trial or per trial and epoch. The only file here that knows MLflow."""
+"""An MLflow store to tidy frames, one row per trial or per trial and epoch. The only file here that knows MLflow.
+
+A database is read by SQL (analysis.database), a server through MLflow's client, with equal frames. MLflow is imported
+for the client only: that takes longer than reading most studies.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pandas as pd
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
+from analysis.database import ACTIVE, Database, is_database, shown
 from analysis.errors import StoreError
+from analysis.frames import (
+    EPOCH_COLUMNS,
+    METRICS,
+    PARAMS,
+    STUDY_KIND,
+    TAG_COLUMNS,
+    TRIAL_KINDS,
+    Cells,
+    Names,
+    Parent,
+    Points,
+    TrialRows,
+    columns_of,
+    epochs_frame,
+    trials_frame,
+    wide_epochs_frame,
+)
 from orchestrator import keys
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+__all__ = ["EPOCH_COLUMNS", "METRICS", "PARAMS", "TAG_COLUMNS", "Client", "Reader", "Store", "StudyRecord"]
+
+logger = logging.getLogger(__name__)
+
 PAGE = 1000
-METRICS = "metrics."  # prefixes of the wide columns, as in the frames of mlflow.search_runs
-PARAMS = "params."
-TAG_COLUMNS = {
-    "kind": keys.KIND,
-    "trial_id": keys.TRIAL,
-    "arm": keys.ARM,
-    "seed": keys.SEED,
-    "state": keys.STATE,
-    "fingerprint": keys.FINGERPRINT,
-    "protocol": keys.PROTOCOL,
-    "teacher": keys.TEACHER,
-    "revision": keys.REVISION,
-    "reused_from": keys.REUSED_FROM,
-    "reason": keys.REASON,
+REQUESTS_AT_A_TIME = 8  # a history is one request a run and metric
+IS_PARENT = f"tags.`{keys.KIND}` = '{STUDY_KIND}'"
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # for one file of a kilobyte
+    # Whoever reads a table waits seconds for a server that is away, not MLflow's minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
-EPOCH_COLUMNS = ["run_id", "trial_id", "arm", "seed", "state", "epoch", "metric", "value"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +68,9 @@ class StudyRecord:
     Attributes:
         study: its name.
         specification: artifact of the parent run: question, metric, table, seeds, search.
-        trials: one row per trial, students and teachers: run_id, started (ms since 1970), the tags of TAG_COLUMNS
-            (seed as int, -1 where none; protocol as a dict), `metrics.<name>` (scores in [0, 1]; an epoch metric holds
-            its last value), `params.<dotted path>` (text).
+        trials: one row per trial, students and teachers, oldest first: run_id, started (ms since 1970), the tags of
+            TAG_COLUMNS (seed as int, -1 where none; protocol as a dict), `params.<dotted path>` (text),
+            `metrics.<name>` (scores in [0, 1]; an epoch metric holds its last value); NaN where a run has none.
         uri: where the store is.
     """
 
@@ -56,131 +80,270 @@ class StudyRecord:
     uri: str
 
 
+class Reader(Protocol):
+    """One way to get at a store's rows."""
+
+    def studies(self) -> list[str]:
+        """Names of the studies, in any order."""
+
+    def parent(self, study: str) -> Parent | None:
+        """The study's own run, the newest if there are several; None if there is no such study."""
+
+    def trials(self, study: str, metrics: Names = None, params: Names = None) -> TrialRows:
+        """The trials of a study, with metrics and parameters of these stored names."""
+
+    def points(self, run_ids: Sequence[str], names: Sequence[str]) -> Points:
+        """Everything that these runs reported under these names, as stored."""
+
+
 class Store:
     """Reads studies from an MLflow tracking store; never writes.
 
     Args:
-        uri: MLflow tracking URI; a `sqlite:///` file must exist (MLflow would create it).
+        uri: MLflow tracking URI.
+        reader: how to read it; by default a database by SQL and anything else through MLflow's client.
 
     Raises:
-        StoreError: if there is no store.
+        StoreError: if there is no store or it cannot be read.
     """
 
-    def __init__(self, uri: str) -> None:
-        _check_file(uri)
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for one file of a kilobyte
+    def __init__(self, uri: str, reader: Reader | None = None) -> None:
         self.uri = uri
-        try:
-            self._client = MlflowClient(uri)
-        except MlflowException as error:
-            raise StoreError(f"cannot open the MLflow store {uri}: {_one_line(error)}") from error
+        self._reader = reader or _reader(uri)
 
     def studies(self) -> list[str]:
         """Names of the studies in the store, in alphabetical order."""
-        return sorted(
-            experiment.name
-            for experiment in _pages(self._client.search_experiments)
-            if self._parents(experiment.experiment_id)
-        )
+        return sorted(self._reader.studies())
 
-    def read(self, study: str) -> StudyRecord:
+    def specification(self, study: str) -> dict[str, Any]:
+        """What the study file asked for: artifact of the parent run.
+
+        Raises:
+            StoreError: if the study is not in the store or its specification cannot be read.
+        """
+        parent = self._parent(study)
+        try:
+            content = json.loads(self._artifact(study, parent, parent.run_id, keys.SPECIFICATION))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot read {keys.SPECIFICATION} of run {parent.run_id}: {shown(str(error))}") from error
+        if not isinstance(content, dict):
+            raise StoreError(f"{keys.SPECIFICATION} of run {parent.run_id} must be a JSON object, got {content!r:.80}")
+        return content
+
+    def read(self, study: str, *, metrics: Names = None, params: Names = None) -> StudyRecord:
         """Everything recorded of a study except its epochs.
+
+        Args:
+            study: its name.
+            metrics: those to read, as in the frame, such as `best/val/pckh@0.5`; None: all.
+            params: those to read, dotted paths; None: all.
 
         Raises:
             StoreError: if the study is not in the store or a record of it cannot be read.
         """
-        experiment = self._experiment(study)
-        parents = self._parents(experiment)
-        if not parents:
-            raise StoreError(f"study {study!r} has no parent run in {self.uri} yet")
-        runs = [run for run in self._search(experiment) if run.data.tags.get(keys.KIND) in ("student", "teacher")]
-        return StudyRecord(study, self._specification(parents[-1]), trials_frame(runs), self.uri)
+        stored = None if metrics is None else [keys.mlflow_name(name) for name in metrics]
+        specification = self.specification(study)
+        return StudyRecord(study, specification, trials_frame(self._reader.trials(study, stored, params)), self.uri)
 
     def epochs(self, trials: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-        """One row per trial, epoch and metric (EPOCH_COLUMNS).
+        """One row per trial, epoch and metric (EPOCH_COLUMNS), in the order of trials, metrics and epochs.
 
         Args:
             trials: rows of StudyRecord.trials.
             metrics: names as reported, such as `val/pckh@0.5`.
         """
-        rows = [row for trial in trials.to_dict("records") for row in self._history(trial, metrics)]
-        return pd.DataFrame(rows, columns=EPOCH_COLUMNS).drop_duplicates(["run_id", "epoch", "metric"], keep="last")
+        return epochs_frame(trials, metrics, self._points(trials, metrics))
 
-    def _history(self, trial: dict[Any, Any], metrics: Sequence[str]) -> Iterator[list[Any]]:
-        identity = [trial[name] for name in EPOCH_COLUMNS[:5]]
-        for metric in metrics:
-            history = self._client.get_metric_history(trial["run_id"], keys.mlflow_name(metric))
-            for point in sorted(history, key=lambda point: (point.step, point.timestamp)):
-                yield [*identity, int(point.step), metric, float(point.value)]
+    def wide_epochs(self, trials: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+        """One row per trial and epoch: run_id, trial_id, arm, seed, state, epoch, `metrics.<name>` for each metric.
 
-    def _experiment(self, study: str) -> str:
-        experiment = self._client.get_experiment_by_name(study)
-        if experiment is None:
+        Args:
+            trials, metrics: as for epochs. What an epoch did not report is NaN.
+        """
+        return wide_epochs_frame(trials, metrics, self._points(trials, metrics))
+
+    def _points(self, trials: pd.DataFrame, metrics: Sequence[str]) -> Points:
+        return self._reader.points(list(trials["run_id"]), [keys.mlflow_name(name) for name in metrics])
+
+    def artifact(self, study: str, run_id: str, name: str) -> bytes:
+        """A file that a run of a study left.
+
+        Raises:
+            StoreError: if the study is not in the store or the run has no such file.
+        """
+        parent = self._parent(study)
+        try:
+            return self._artifact(study, parent, run_id, name)
+        except OSError as error:
+            raise StoreError(f"run {run_id} has no {name}: {shown(str(error))}") from error
+
+    def _parent(self, study: str) -> Parent:
+        parent = self._reader.parent(study)
+        if parent is None:
             known = ", ".join(self.studies()) or "none"
-            raise StoreError(f"no study {study!r} in {self.uri}; studies there: {known}")
-        return str(experiment.experiment_id)
+            raise StoreError(f"no study {study!r} in {shown(self.uri)}; studies there: {known}")
+        return parent
 
-    def _parents(self, experiment: str) -> list[Run]:
-        return self._search(experiment, f"tags.`{keys.KIND}` = 'study'")
+    def _artifact(self, study: str, parent: Parent, run_id: str, name: str) -> bytes:
+        location = parent.artifacts.replace(parent.run_id, run_id)  # MLflow's rule: <experiment>/<run id>/artifacts
+        folder = local_folder(location) if is_database(self.uri) else None
+        if folder is None:
+            return _download(self.uri, f"{location}/{name}")
+        found = folder / name
+        if not found.exists() and isinstance(self._reader, Database) and self._reader.folder:
+            # A results folder that was copied from elsewhere; this is where the driver keeps artifacts in it.
+            found = self._reader.folder / "artifacts" / study / run_id / "artifacts" / name
+        return found.read_bytes()
 
-    def _search(self, experiment: str, where: str = "") -> list[Run]:
-        # Oldest first: a run that starts between two pages lands on the last one and moves no other.
-        return list(
-            _pages(
-                self._client.search_runs,
-                experiment_ids=[experiment],
-                filter_string=where,
-                order_by=["attributes.start_time ASC"],
-            )
+
+class Client:
+    """Reads through MLflow's client: a server's store, or a database whose tables are not known here.
+
+    Args:
+        uri: MLflow tracking URI.
+
+    Raises:
+        StoreError: if there is no store or it cannot be reached; so do all methods.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        with _mlflow_errors(uri):
+            from mlflow.tracking import MlflowClient
+
+            self._client = MlflowClient(uri)
+
+    def studies(self) -> list[str]:
+        """Names of the studies, in any order."""
+        with _mlflow_errors(self._uri):
+            experiments = list(_pages(self._client.search_experiments))
+            return [one.name for one in experiments if self._search(one.experiment_id, IS_PARENT)]
+
+    def parent(self, study: str) -> Parent | None:
+        """The study's own run, the newest if there are several; None if there is no such study."""
+        parents = self._runs(study, IS_PARENT)
+        newest = max(parents, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+        return Parent(newest.info.run_id, newest.info.artifact_uri) if newest else None
+
+    def trials(self, study: str, metrics: Names = None, params: Names = None) -> TrialRows:
+        """The trials of a study, with metrics and parameters of these stored names."""
+        trials = [run for run in self._runs(study) if run.data.tags.get(keys.KIND) in TRIAL_KINDS]
+        return TrialRows(
+            started=[(run.info.start_time, run.info.run_id) for run in trials],
+            metrics=_cells([(run.info.run_id, run.data.metrics) for run in trials], metrics),
+            params=_cells([(run.info.run_id, run.data.params) for run in trials], params),
+            tags=_cells([(run.info.run_id, run.data.tags) for run in trials], TAG_COLUMNS.values()),
         )
 
-    def _specification(self, parent: Run) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                path = self._client.download_artifacts(parent.info.run_id, keys.SPECIFICATION, folder)
-                content = json.loads(Path(path).read_text(encoding="utf-8"))
-            except (MlflowException, OSError, ValueError) as error:
-                where = f"{keys.SPECIFICATION} of run {parent.info.run_id}"
-                raise StoreError(f"cannot read {where}: {_one_line(error)}") from error
-        return dict(content)
+    def points(self, run_ids: Sequence[str], names: Sequence[str]) -> Points:
+        """Everything that these runs reported under these names, as stored."""
+        asked = [(run_id, name) for run_id in run_ids for name in names]
+        with _mlflow_errors(self._uri), ThreadPoolExecutor(REQUESTS_AT_A_TIME) as threads:
+            histories = threads.map(lambda pair: self._client.get_metric_history(*pair), asked)
+            rows = (
+                (*pair, point.step, point.timestamp, point.value)
+                for pair, history in zip(asked, histories)
+                for point in history
+            )
+            return Points(*columns_of(rows, 5))
+
+    def _runs(self, study: str, where: str = "") -> list[Run]:
+        with _mlflow_errors(self._uri):
+            experiment = self._client.get_experiment_by_name(study)
+            if experiment is None or experiment.lifecycle_stage != ACTIVE:
+                return []
+            return self._search(experiment.experiment_id, where)
+
+    def _search(self, experiment: str, where: str) -> list[Run]:
+        """All runs of an experiment, each once.
+
+        MLflow's pages are counted from the first run, so a run deleted meanwhile moves another one past the end of a
+        page. A page therefore begins at the start time that the page before ended with.
+        """
+        found: dict[str, Run] = {}
+        since, token = 0, None
+        while True:
+            page = self._client.search_runs(
+                [experiment],
+                " and ".join([f"attributes.start_time >= {since}", *([where] if where else [])]),
+                max_results=PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found.update((run.info.run_id, run) for run in page)
+            if not page.token:
+                return list(found.values())
+            last = page[-1].info.start_time
+            since, token = (last, None) if last > since else (since, page.token)
 
 
-def trials_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row per run, with the columns of StudyRecord.trials."""
-    frame = pd.DataFrame([_row(run) for run in runs])
-    return frame if len(frame) else pd.DataFrame(columns=["run_id", "started", *TAG_COLUMNS])
+def local_folder(uri: str) -> Path | None:
+    """The folder that an artifact URI names; None if it is not on this machine."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file"):
+        return None
+    return Path(url2pathname(parts.path)) if parts.scheme else Path(uri)
 
 
-def _row(run: Run) -> dict[str, Any]:
-    tags = {column: run.data.tags.get(tag, "") for column, tag in TAG_COLUMNS.items()}
-    metrics = {METRICS + keys.metric_name(name): value for name, value in run.data.metrics.items()}
-    params = {PARAMS + name: value for name, value in run.data.params.items()}
-    row = {"run_id": run.info.run_id, "started": run.info.start_time, **tags, **params, **metrics}
-    try:
-        row["seed"] = int(tags["seed"] or -1)
-        row["protocol"] = dict(json.loads(tags["protocol"] or "{}"))
-    except ValueError as error:
-        raise StoreError(f"run {run.info.run_id} carries an unreadable tag: {_one_line(error)}") from error
-    row["state"] = tags["state"] or keys.RUNNING
-    return row
+def _reader(uri: str) -> Reader:
+    if not is_database(uri):
+        return Client(uri)
+    database = Database(uri)
+    if not database.unknown:
+        return database
+    _check_revision(uri, database)
+    logger.warning("reading %s through MLflow's client, slowly: in its tables %s", shown(uri), database.unknown)
+    return Client(uri)
 
 
-def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
+def _check_revision(uri: str, database: Database) -> None:
+    """MLflow's client would migrate the tables of an older MLflow, which reading must not.
+
+    Raises:
+        StoreError: if they are not those of the MLflow that is installed.
+    """
+    from mlflow.store.db.utils import _get_latest_schema_revision  # shown nowhere else
+
+    expected = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
+    if database.revision != expected:
+        raise StoreError(
+            f"cannot read the MLflow store {shown(uri)}: in its tables {database.unknown}, and they are of revision "
+            f"{database.revision} where the MLflow installed here has {expected}; install the MLflow that wrote them"
+        )
+
+
+def _cells(recorded: list[tuple[str, dict[str, Any]]], names: Names) -> Cells:
+    cells = ((run_id, *item) for run_id, items in recorded for item in items.items())
+    return Cells(*columns_of((cell for cell in cells if names is None or cell[1] in names), 3))
+
+
+def _download(uri: str, artifact: str) -> bytes:
+    """The content of an artifact that is not on this machine."""
+    with _mlflow_errors(uri), tempfile.TemporaryDirectory() as folder:
+        from mlflow.artifacts import download_artifacts
+
+        return Path(download_artifacts(artifact, dst_path=folder, tracking_uri=uri)).read_bytes()
+
+
+def _pages(search: Callable[..., Any]) -> Iterator[Any]:
     """Every result of a paged MLflow search."""
     token = None
     while True:
-        page = search(max_results=PAGE, page_token=token, **arguments)
+        page = search(max_results=PAGE, page_token=token)
         yield from page
         token = page.token
         if not token:
             return
 
 
-def _check_file(uri: str) -> None:
-    prefix = "sqlite:///"
-    if uri.startswith(prefix) and not Path(uri.removeprefix(prefix)).is_file():
-        raise StoreError(f"no MLflow store at {uri.removeprefix(prefix)}: nothing has been recorded there yet")
+@contextmanager
+def _mlflow_errors(uri: str) -> Iterator[None]:
+    """What MLflow raises, as one line."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.exceptions import MlflowException
 
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    try:
+        yield
+    except MlflowException as error:
+        raise StoreError(f"cannot read the MLflow store {shown(uri)}: {shown(str(error))}") from error

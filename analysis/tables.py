@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.ablation import ablation_table
+from analysis.ablation import DEFAULT, Choices, ablation_table, chosen_layout
+from analysis.ablation_sheet import ablation_sheet
+from analysis.columns import table_columns
 from analysis.render import FORMATS, sidecar
 from analysis.search import search_table
-from analysis.sheet import Sheet, ablation_sheet, search_sheet
-from analysis.store import StudyRecord
+from analysis.search_sheet import search_sheet
+from analysis.sheet import Sheet
+from analysis.store import Store, StudyRecord
 
 
-def sheets(record: StudyRecord, allow: Collection[str] = ()) -> list[Sheet]:
+def read(store: Store, study: str, choices: Choices = DEFAULT) -> StudyRecord:
+    """Reads what a study's tables need, and no more: a study of many runs has many other metrics.
+
+    Raises:
+        StoreError: if the study is not in the store or a record of it cannot be read.
+    """
+    specification = store.specification(study)
+    columns = table_columns(chosen_layout(specification, choices), specification["metric"])
+    params = None if specification.get("search") else ()
+    return store.read(study, metrics=[each.stored for each in columns], params=params)
+
+
+def sheets(record: StudyRecord, choices: Choices = DEFAULT) -> list[Sheet]:
     """The sheets of a study: its arms, then its search; a pure search whose base was never trained has no arms.
 
     Raises:
         MixedProtocols: if results of different protocols would stand in one of them.
     """
-    search = search_table(record, allow)
-    ablation = ablation_table(record, allow)
+    search = search_table(record, choices.allow)
+    ablation = ablation_table(record, choices)
     has_arms = any(cell.sources for row in ablation.rows for cell in row.cells) or any(
         absence.run_id for row in ablation.rows for absence in row.absences
     )

@@ -23,11 +23,15 @@ VERBS: Mapping[str, str] = {
     "status": "show where a running or past study stands",
     "stop": "stop a running study cleanly",
     "table": "print a study's table from the MLflow store",
-    "figure": "draw a study's learning curves from the MLflow store",
+    "explain": "show which runs made a cell of a study's table",
+    "figure": "draw a study's figures from the MLflow store",
+    "report": "write a study's report, or the files for a paper's appendix",
+    "repro": "print the command and configuration that repeat one run",
     "ui": "serve MLflow's pages on this machine",
     "train": "train one configuration, without Ray",
     "evaluate": "score a trained network",
     "predict": "draw the predicted poses in images",
+    "data": "check a data set, decode it once for all trainings, or draw the synthetic one",
 }
 """Verb -> its line in `cdkd --help`. `orchestrator.verbs.<verb>` has `configure(parser)` and `run(args) -> int`."""
 

@@ -65,6 +65,7 @@ def _digest(path: str, size: int, modified: int) -> str:
 def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[str, Any]:
     """What must agree between two results that stand in one table (plain, JSON-ready)."""
     plain = to_mapping(config)
+    evaluation = config.evaluation
     splits = {name: [_named(source) for source in plain["data"][name]] for name in ("train", "val", "test")}
     return {
         "data": data_digest,
@@ -72,9 +73,8 @@ def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[s
         "holdout": config.data.holdout if config.data.kind != "synthetic" and not config.data.val else 0.0,
         "keypoints": config.data.keypoint_set,
         "boxes": f"ground_truth x{config.data.box_padding:g}",
-        "detector_boxes": f"scored {config.evaluation.detection_threshold:g} and above",
-        "suppression": f"OKS above {config.evaluation.oks_nms:g}",
-        "person_score": f"box score x mean of keypoint scores above {config.evaluation.keypoint_score_threshold:g}",
+        "detector_boxes": _detector_boxes(config),
+        "persons": f"keypoint scores above {evaluation.keypoint_score_threshold:g}, OKS NMS {evaluation.oks_nms:g}",
         "input_size": config.student.input_size,
         "flip_test": config.evaluation.flip_test,
         "flip_shift": config.simcc.flip_shift if config.evaluation.flip_test else "none",
@@ -85,6 +85,13 @@ def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[s
         "select": metric.select,
         "select_by": f"val/{config.evaluation.select}",
     }
+
+
+def _detector_boxes(config: TrainingConfig) -> str:
+    """Which boxes of a person detector are scored beside the annotated ones."""
+    if not any(source.detections for source in (*config.data.val, *config.data.test)):
+        return "none"
+    return f"scored {config.evaluation.detection_threshold:g} or more"
 
 
 def _named(source: dict[str, str]) -> dict[str, str]:

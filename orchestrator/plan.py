@@ -71,6 +71,14 @@ class SearchSpec:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Rows of a table that are compared with each other."""
+
+    arms: tuple[str, ...]
+    baseline: str  # arm their differences are taken to; empty: none
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """How the study's table is laid out."""
 
@@ -82,6 +90,12 @@ class TableSpec:
     labels: dict[str, str] = field(default_factory=dict)  # arm -> text shown
     reference: dict[str, float] = field(default_factory=dict)  # arm -> the paper's value, in the paper's unit (percent)
     reference_name: str = ""  # e.g. "Table IV, mpii_mean"
+    reference_std: dict[str, float] = field(default_factory=dict)  # arm -> the paper's standard deviation, percent
+    factors: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> dotted path -> value, in column order
+    group_by: tuple[str, ...] = ()  # those of these paths that make the blocks
+    blocks: tuple[Block, ...] = ()  # in row order; none: all rows are one
+    side_by_side: bool = False  # scores of the best and of the last epoch
+    decimals: dict[str, int] = field(default_factory=dict)  # column, or `scores` -> digits printed
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from cdkd.config import nearest
@@ -18,11 +19,21 @@ def paper_tables() -> dict[str, Any]:
     return tables
 
 
-def reference_column(name: str, switches: Mapping[str, Mapping[str, bool]]) -> tuple[str, dict[str, float]]:
+@dataclass(frozen=True)
+class Reference:
+    """One printed column: its title, and value and standard deviation (where printed) by arm."""
+
+    title: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+    deviations: dict[str, float] = field(default_factory=dict)
+
+
+def reference_column(name: str, switches: Mapping[str, Mapping[str, bool]]) -> Reference:
     """The title and the printed value of every arm that the paper has.
 
     A row is found by the arm's name, else by the components that are on; the table's `groups` say which
     of its components a coarser one of the study stands for (`sape` is projector, ensemble and sau).
+    The deviation of a column `<score>_mean` is `<score>_std`.
 
     Args:
         name: `<table>.<column>`.
@@ -40,9 +51,13 @@ def reference_column(name: str, switches: Mapping[str, Mapping[str, bool]]) -> t
     if column not in columns:
         known = sorted(columns)
         raise ValueError(f"{table_name} has no column {column!r}{nearest(column, known)}; it has {', '.join(known)}")
-    found = {arm: _row(table, arm, on).get(column) for arm, on in switches.items()}
-    title = f"{table['title']}, {column}"
-    return title, {arm: float(value) for arm, value in found.items() if value is not None}
+    rows = {arm: _row(table, arm, on) for arm, on in switches.items()}
+    deviation = f"{column.removesuffix('_mean')}_std"
+    return Reference(f"{table['title']}, {column}", _numbers(rows, column), _numbers(rows, deviation))
+
+
+def _numbers(rows: Mapping[str, Mapping[str, Any]], column: str) -> dict[str, float]:
+    return {arm: float(row[column]) for arm, row in rows.items() if row.get(column) is not None}
 
 
 def _row(table: Mapping[str, Any], arm: str, switches: Mapping[str, bool]) -> Mapping[str, Any]:

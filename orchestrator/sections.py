@@ -128,6 +128,14 @@ class TableSection:
     reference: str = entry("", help="the paper's column beside ours: <table>.<column>")
     baseline: str = entry("", help="arm the differences are taken to; empty: `baseline` where there is one")
     labels: Node | None = entry(None, help="text shown for an arm", holds="labels")
+    factors: tuple[str, ...] = entry(
+        (), help="options with columns of their own: a list of kernel sizes as counts, of names as check marks"
+    )
+    group_by: tuple[str, ...] = entry(
+        (), help="options whose values divide the rows into blocks, best and baseline each"
+    )
+    side_by_side: bool = entry(False, help="every score at the best and at the last epoch, beside each other")
+    decimals: Node | None = entry(None, help="digits printed by column; `scores` for all scores", holds="decimals")
 
 
 @dataclass(frozen=True)

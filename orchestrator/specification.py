@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
+import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from cdkd import __version__
+from orchestrator.machine import machine
 from orchestrator.plan import Plan, TrialSpec
 
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "pycocotools", "ray", "optuna", "mlflow")
 
-def specification(plan: Plan) -> dict[str, Any]:
-    """A plan's question, metric, table and extent, as plain data."""
+
+def specification(plan: Plan, command: str = "") -> dict[str, Any]:
+    """A plan's question, metric, table and extent, as plain data.
+
+    Args:
+        plan: what is run.
+        command: what runs it again; empty where it is not known.
+    """
     return {
         "study": plan.study,
         "question": plan.question,
@@ -25,7 +36,19 @@ def specification(plan: Plan) -> dict[str, Any]:
         "teachers": [spec.trial_id for spec in plan.teachers],
         "planned": planned(plan),
         "revision": revision(),
+        "versions": versions(),
+        "machine": machine(wants_gpus=plan.resources.gpus_per_worker > 0),
+        "command": command,
     }
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that a result may depend on, as installed where the study is run from."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def planned(plan: Plan) -> dict[str, int]:

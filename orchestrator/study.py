@@ -39,7 +39,7 @@ from orchestrator.library import base_names, find_base
 from orchestrator.metrics import column_fault, objective_fault
 from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
 from orchestrator.plan import Metric, Resources, SearchSpec, TableSpec
-from orchestrator.reference import reference_column
+from orchestrator.reference import Reference, reference_column
 from orchestrator.search_options import canonical, check_sampler_fits, read_options
 from orchestrator.sections import (
     AblationSection,
@@ -50,6 +50,7 @@ from orchestrator.sections import (
     read_section,
 )
 from orchestrator.space import conditions, extremes, read_enqueued, read_space
+from orchestrator.table_layout import ShownOptions, check_paths, read_decimals
 from orchestrator.yaml_reader import Node, read_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
@@ -359,17 +360,33 @@ class _Loader:
             if fault:
                 self._tell(["table", "columns", index], fault, f"table.columns[{index}]")
         switches = {arm.name: arm.switches for arm in arms}
-        title, reference = self._reference(section.reference, switches)
+        configs = {arm.name: arm.config for arm in arms}
+        columns = section.columns or (metric.name,)
+        baseline = self._baseline(section, names, arms)
+        shown = self._shown_options(section)
+        blocks = shown.blocks(self._rows(section.rows, names), configs, baseline)
+        reference = self._reference(section.reference, switches)
         return TableSpec(
-            columns=section.columns or (metric.name,),
-            baseline=self._baseline(section, names, arms),
-            arms=self._rows(section.rows, names),
+            columns=columns,
+            baseline=baseline,
+            arms=tuple(arm for block in blocks for arm in block.arms),
             components=components,
             switches=switches if components else {},
             labels=self._labels(section.labels, names),
-            reference=reference,
-            reference_name=title,
+            reference=reference.values,
+            reference_name=reference.title,
+            reference_std=reference.deviations,
+            factors={arm: shown.values(config) for arm, config in configs.items()} if shown.paths else {},
+            group_by=shown.group_by,
+            blocks=blocks,
+            side_by_side=section.side_by_side,
+            decimals=read_decimals(section.decimals, (metric.name, *columns), self.problems),
         )
+
+    def _shown_options(self, section: TableSection) -> ShownOptions:
+        for key, paths in (("factors", section.factors), ("group_by", section.group_by)):
+            self.problems.extend(check_paths(f"table.{key}", paths, self.root.place_of(["table", key])))
+        return ShownOptions(section.factors, section.group_by)
 
     def _baseline(self, section: TableSection, names: Mapping[str, str], arms: Sequence[StudyArm]) -> str:
         """The named arm, else `baseline`, else the arm that changes nothing, else none."""
@@ -410,14 +427,14 @@ class _Loader:
                 self._tell(["table", "labels", name], f"must be a text, got {describe(child.plain())}")
         return {names[name]: str(child.plain()) for name, child in node.value.items() if name in names}
 
-    def _reference(self, name: str, switches: Mapping[str, Mapping[str, bool]]) -> tuple[str, dict[str, float]]:
+    def _reference(self, name: str, switches: Mapping[str, Mapping[str, bool]]) -> Reference:
         if not name:
-            return "", {}
+            return Reference()
         try:
             return reference_column(name, switches)
         except ValueError as error:
             self._tell(["table", "reference"], str(error))
-            return "", {}
+            return Reference()
 
 
 def _with_data_root(layers: Layers) -> Layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     with Ledger.open(paths.ledger, writer=True) as ledger:
         conductor = Conductor(plan, ledger, paths, retry_failed=args.retry_failed, search_trials=search_trial)
         with _delivered(uri, paths, plan), stop_on_signals(conductor.request_stop) as signals:
-            conductor.begin(specification(plan))
+            conductor.begin(specification(plan, command_again(args)))
             try:
                 with Progress(conductor.history) as progress:
                     conductor.listen(progress.hear)
@@ -83,6 +84,13 @@ def run(args: argparse.Namespace) -> int:
             return 128 + signals[0] if signals else INTERRUPTED
     _print_table(args, plan, uri)
     return 1 if conductor.has_failures() else 0
+
+
+def command_again(args: argparse.Namespace) -> str:
+    """The command as far as it says what is trained; where results go may carry credentials and names of folders."""
+    changes = [word for text in args.overrides for word in ("--set", text)]
+    profile = ["--profile", args.profile] if args.profile else []
+    return shlex.join(["cdkd", "run", args.study, *changes, *profile])
 
 
 def _refuse_second_driver(paths: StudyPaths) -> None:
@@ -154,11 +162,11 @@ def _delivered(uri: str, paths: StudyPaths, plan: Plan) -> Iterator[None]:
 def _print_table(args: argparse.Namespace, plan: Plan, uri: str) -> None:
     from orchestrator.verbs import table
 
-    wanted = argparse.Namespace(
-        study=plan.study, results=args.results, tracking_uri=uri, output=None, format="md", allow=[]
-    )
+    parser = argparse.ArgumentParser()
+    table.configure(parser)
+    results = ["--results", args.results] if args.results else []
     try:
-        table.run(wanted)
+        table.run(parser.parse_args([plan.study, "--tracking-uri", uri, "--format", "md", *results]))
     except (UserError, Refused) as error:
         sys.stderr.write(f"no table: {error}\n")
     named = f" --results {args.results}" if args.results and not os.environ.get("CDKD_RESULTS") else ""

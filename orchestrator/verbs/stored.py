@@ -16,14 +16,15 @@ TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def add_store_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which study and where it is stored."""
+def add_store_arguments(parser: argparse.ArgumentParser, *, writes: bool = True) -> None:
+    """The arguments that say which study and where it is stored, and for a verb that writes files where they go."""
     parser.add_argument("study", metavar="STUDY", help="a study file, or the name of a study in the store")
     parser.add_argument("--results", metavar="DIR", help="results folder (default: $CDKD_RESULTS, else ./results)")
     parser.add_argument(
         "--tracking-uri", metavar="URI", help=f"MLflow store (default: ${TRACKING_VARIABLE}, else mlflow.db in results)"
     )
-    parser.add_argument("--output", metavar="DIR", type=Path, help="where files go (default: the study's results)")
+    if writes:
+        parser.add_argument("--output", metavar="DIR", type=Path, help="where files go (default: the study's results)")
 
 
 def study_name(study: str) -> str:

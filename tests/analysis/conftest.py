@@ -8,7 +8,7 @@ import pytest
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from tests.analysis.recorded import StudyBuilder, Workbench, modules_study, tuning_study
+from tests.analysis.recorded import StudyBuilder, Workbench, modules_study, resolutions_study, tuning_study
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +24,8 @@ def modules(workbench: Workbench) -> StudyBuilder:
 @pytest.fixture(scope="session")
 def tuning(workbench: Workbench) -> StudyBuilder:
     return tuning_study(workbench)
+
+
+@pytest.fixture(scope="session")
+def resolutions(workbench: Workbench) -> StudyBuilder:
+    return resolutions_study(workbench)

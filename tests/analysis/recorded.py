@@ -17,9 +17,9 @@ PROTOCOL = {"data": "synthetic", "input_size": 64, "epochs": 3, "digest": "01234
 class StudyBuilder:
     """Fills one experiment as orchestrator.tracking does."""
 
-    def __init__(self, client: MlflowClient, study: str, artifacts: Path, specification: dict) -> None:
+    def __init__(self, client: MlflowClient, study: str, artifacts: Path | None, specification: dict) -> None:
         self.client, self.study = client, study
-        self.experiment = client.create_experiment(study, artifact_location=artifacts.as_uri())
+        self.experiment = client.create_experiment(study, artifact_location=artifacts and artifacts.as_uri())
         parent = client.create_run(self.experiment, start_time=1, tags={keys.KIND: "study", keys.STUDY: study})
         self.parent = parent.info.run_id
         client.log_dict(self.parent, specification, keys.SPECIFICATION)
@@ -60,11 +60,11 @@ class StudyBuilder:
 
 
 class Workbench:
-    """A results folder with a store in it."""
+    """A results folder with a store in it, or elsewhere."""
 
-    def __init__(self, results: Path) -> None:
+    def __init__(self, results: Path, uri: str = "") -> None:
         self.results = results
-        self.uri = f"sqlite:///{results / 'mlflow.db'}"
+        self.uri = uri or f"sqlite:///{results / 'mlflow.db'}"
         self.client = MlflowClient(self.uri)
 
     def study(self, study: str, specification: dict | None = None, **changes) -> StudyBuilder:
@@ -170,3 +170,51 @@ def tuning_study(workbench: Workbench) -> StudyBuilder:
             | ({"distill.kernel": 3} if number == 1 else {}),
         )
     return builder
+
+
+RESOLUTIONS = ("SimCC/32", "SAPE/32", "CDKD/32", "SimCC/64", "SAPE/64", "CDKD/64")
+
+
+def resolutions_study(workbench: Workbench) -> StudyBuilder:
+    """Two blocks of input sizes in the way of Table I: keypoint groups, kernels, learned scalars, eight seeds."""
+    specification = specification_of(
+        "resolutions",
+        question="Does it help at both resolutions?",
+        seeds=list(range(8)),
+        table={
+            "columns": ["val/pckh@0.5/head", "val/pckh@0.5", "params_m"],
+            "baseline": "SimCC/64",
+            "arms": list(RESOLUTIONS),
+            "labels": {arm: arm.split("/")[0] for arm in RESOLUTIONS},
+            "factors": {arm: _options(arm) for arm in RESOLUTIONS},
+            "group_by": ["student.input_size"],
+            "blocks": [
+                {"arms": list(RESOLUTIONS[:3]), "baseline": "SimCC/32"},
+                {"arms": list(RESOLUTIONS[3:]), "baseline": "SimCC/64"},
+            ],
+            "decimals": {"scores": 1, "params_m": 1},
+            "reference": {"SimCC/32": 59.5, "CDKD/32": 64.0, "CDKD/64": 79.4},
+            "reference_std": {"CDKD/64": 0.2},
+            "reference_name": "Table I (MPII val), pckh05",
+        },
+    )
+    builder = workbench.study("resolutions", specification)
+    means = dict(zip(RESOLUTIONS, (0.595, 0.603, 0.613, 0.783, 0.785, 0.794)))
+    for index, arm in enumerate(RESOLUTIONS):
+        protocol = PROTOCOL | {"input_size": int(arm.split("/")[1])}
+        for seed in range(8):
+            value = means[arm] + 0.001 * ((seed * 3 + index) % 5 - 2)
+            summary = best(value, **{"best/val/pckh@0.5/head": value + 0.1})
+            builder.trial(arm, seed, summary, protocol=protocol)
+    return builder
+
+
+def _options(arm: str) -> dict:
+    """What the configuration of an arm says: SAPE brings the kernels, CDKD what is learned."""
+    name, size = arm.split("/")
+    return {
+        "student.input_size": int(size),
+        "student.backbone": "hrnet_w32",
+        "distill.sape.kernels": None if name == "SimCC" else [3, 5, 7, 7],
+        "distill.etht.learn": {"SimCC": None, "SAPE": [], "CDKD": ["alpha", "tau"]}[name],
+    }

@@ -7,14 +7,14 @@ import math
 import pandas as pd
 import pytest
 
-from analysis.ablation import AblationTable, Row, ablation_table
+from analysis.ablation import AblationTable, Choices, Row, ablation_table
 from analysis.errors import MixedProtocols
 from orchestrator import keys
 from tests.analysis.recorded import PROTOCOL, StudyBuilder, Workbench, best, specification_of
 
 
 def made(workbench: Workbench, study: str, *allow: str) -> AblationTable:
-    return ablation_table(workbench.read(study), allow)
+    return ablation_table(workbench.read(study), Choices(allow))
 
 
 def row_of(table: AblationTable, arm: str) -> Row:
@@ -33,13 +33,15 @@ def test_cells_agree_with_plain_pandas(workbench: Workbench, modules: StudyBuild
 def test_the_difference_is_paired_by_seed(workbench: Workbench, modules: StudyBuilder) -> None:
     table = made(workbench, "modules")
     pairs = pd.Series([4.0, 5.0, 5.5])
-    found = row_of(table, "full").difference
+    comparison = row_of(table, "full").comparison
+    assert comparison is not None
+    found = comparison.difference
     half = 4.302652729911275 * pairs.std() / math.sqrt(3)  # t(0.975, 2)
-    assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx(
         (pairs.mean(), pairs.mean() - half, pairs.mean() + half)
     )
-    assert row_of(table, "plain").difference is None
+    assert comparison.baseline == "plain"
+    assert row_of(table, "plain").comparison is None
 
 
 @pytest.mark.parametrize("state", [state for state in keys.STATES if state != keys.FINISHED])
@@ -120,3 +122,83 @@ def test_the_last_epoch_is_read_when_the_study_says_so(workbench: Workbench) -> 
 def test_the_study_metric_is_a_column_even_when_not_listed(workbench: Workbench) -> None:
     workbench.study("unlisted", specification_of("unlisted", table={"columns": ["params_m"]}))
     assert [column.metric for column in made(workbench, "unlisted").columns] == ["val/pckh@0.5", "params_m"]
+
+
+def test_a_block_is_compared_with_its_own_baseline(workbench: Workbench, resolutions: StudyBuilder) -> None:
+    table = made(workbench, "resolutions")
+    assert table.baselines == ("SimCC/32", "SimCC/64")
+    small = row_of(table, "CDKD/32")
+    ours, theirs = small.cells[1].statistics.mean, row_of(table, "SimCC/32").cells[1].statistics.mean
+    assert small.comparison is not None
+    assert small.comparison.baseline == "SimCC/32"
+    assert small.comparison.difference.mean == pytest.approx(ours - theirs)
+    assert row_of(table, "SimCC/64").comparison is None
+    assert [len(block) for block in table.row_blocks] == [3, 3]
+
+
+def test_a_baseline_need_not_be_a_row(workbench: Workbench) -> None:
+    layout = {"arms": ["full"], "blocks": [{"arms": ["full"], "baseline": "base"}]}
+    builder = workbench.study("hidden-baseline", specification_of("hidden-baseline", table=layout, seeds=[0]))
+    builder.trial("base", 0, best(0.5))
+    builder.trial("full", 0, best(0.6))
+    table = made(workbench, "hidden-baseline")
+    assert [row.arm for row in table.rows] == ["full"]
+    assert table.rows[0].comparison is not None
+    assert table.rows[0].comparison.difference.mean == pytest.approx(10.0)
+
+
+def test_blocks_may_differ_in_what_every_row_states_and_in_nothing_else(
+    workbench: Workbench, resolutions: StudyBuilder
+) -> None:
+    assert made(workbench, "resolutions").protocol_notes == ()
+    assert "input_size" not in made(workbench, "resolutions").protocol
+    specification = specification_of("unstated", seeds=[0])
+    builder = workbench.study("unstated", specification)
+    builder.trial("base", 0, best(0.5))
+    builder.trial("full", 0, best(0.6), protocol=PROTOCOL | {"input_size": 32})
+    with pytest.raises(MixedProtocols, match="input_size"):
+        made(workbench, "unstated")
+
+
+def test_p_values_are_adjusted_over_all_rows_of_the_table(workbench: Workbench, resolutions: StudyBuilder) -> None:
+    comparisons = [row.comparison for row in made(workbench, "resolutions").rows if row.comparison]
+    assert len(comparisons) == 4
+    assert min(one.p for one in comparisons) == 2**-7
+    assert min(one.p_holm for one in comparisons) == 4 * 2**-7
+
+
+def test_the_papers_value_is_judged_by_our_interval(workbench: Workbench, resolutions: StudyBuilder) -> None:
+    table = made(workbench, "resolutions")
+    verdicts = {row.arm: row.reference.reproduction.is_reproduced for row in table.rows if row.reference}
+    assert verdicts == {"SimCC/32": True, "CDKD/32": False, "CDKD/64": True}
+    widened = row_of(table, "CDKD/64").reference
+    assert widened is not None
+    assert widened.std == 0.2
+    assert widened.reproduction.high - widened.reproduction.low > 0.4
+
+
+@pytest.mark.parametrize("interval", ["percentile", "bca"])
+def test_the_interval_is_the_readers_choice(workbench: Workbench, modules: StudyBuilder, interval: str) -> None:
+    record = workbench.read("modules")
+    by_t, chosen = ablation_table(record), ablation_table(record, Choices(interval=interval))
+    rows = [row_of(table, "full").comparison for table in (by_t, chosen)]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert rows[1].difference.low > rows[0].difference.low, "over three pairs a bootstrap is narrower than t"
+    assert chosen.interval == interval
+
+
+def test_both_epochs_stand_side_by_side_on_request(workbench: Workbench, modules: StudyBuilder) -> None:
+    table = ablation_table(workbench.read("modules"), Choices(side_by_side=True))
+    assert [column.stored for column in table.columns[:2]] == ["best/val/pckh@0.5", "final/val/pckh@0.5"]
+    assert table.metric == table.columns[0]
+    cells = row_of(table, "plain").cells
+    assert (cells[0].statistics.mean, cells[1].statistics.mean) == pytest.approx((70.0, 69.0))
+
+
+def test_what_a_run_is_known_by_comes_with_its_value(workbench: Workbench) -> None:
+    builder = workbench.study("known", seeds=[4])
+    run_id = builder.trial("base", 4, best(0.5), teacher="t1", revision="r1", reused_from="other/base-seed4")
+    [source] = made(workbench, "known").rows[0].cells[0].sources
+    assert (source.seed, source.run_id, source.teacher, source.revision) == (4, run_id, "t1", "r1")
+    assert source.reused_from == "other/base-seed4"

@@ -45,3 +45,13 @@ def test_the_brief_leaves_out_what_differs_and_shortens_digests() -> None:
     assert protocols.brief(MIXED) == "epochs 3"
     assert protocols.brief(trials(("a", {"data": "0123456789abcdef"}))) == "data 01234567"
     assert protocols.brief(MIXED[:0]) == ""
+
+
+def test_a_field_that_the_rows_state_may_differ_without_a_note() -> None:
+    assert protocols.check(MIXED, stated=["data.flip"]) == []
+    assert protocols.stated(["student.input_size", "distill.alpha"]) == ["input_size"]
+
+
+def test_every_value_and_arm_of_a_difference_is_named_once() -> None:
+    three = trials(("a", {"e": 1}), ("b", {"e": 2}), ("a", {"e": 2}), ("b", {"e": 2}))
+    assert protocols.differing(three) == {"e": {"1": ["a"], "2": ["b", "a"]}}

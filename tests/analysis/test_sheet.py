@@ -1,4 +1,4 @@
-"""Numbers in print: rounding, bold, marks."""
+"""Numbers in print."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import math
 
 import pytest
 
-from analysis.ablation import ablation_table
 from analysis.columns import column
-from analysis.sheet import Sheet, ablation_sheet, cell_text, difference_text, number, signed
+from analysis.sheet import cell_text, difference_text, number, probability, seeds_text, signed, value_and_spread
 from analysis.statistics import Difference, Repeats
-from tests.analysis.recorded import StudyBuilder, Workbench, best, specification_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +27,8 @@ def test_numbers_have_a_true_minus_and_no_negative_zero(value: float, plain: str
         ("val/ap", Repeats(math.nan, math.nan, 0), "—"),
         ("val/ap", Repeats(math.nan, math.nan, 2), "nan ± nan (2)"),
         ("val/ap", Repeats(50.0, 0.0, 2), "50.00 ± 0.00 (2)"),
-        ("params_m", Repeats(28.5, 0.0, 5), "28.50 (5)"),
+        ("params_m", Repeats(28.5, 0.0, 5), "28.50"),
+        ("params_m", Repeats(28.5, math.nan, 1), "28.50"),
         ("params_m", Repeats(28.5, 0.1, 5), "28.50 ± 0.10 (5)"),
     ],
 )
@@ -50,58 +49,28 @@ def test_a_difference_has_an_interval_from_two_pairs_on(difference: Difference |
     assert difference_text(difference, 2) == text
 
 
-def sheet_of(workbench: Workbench, study: str) -> Sheet:
-    return ablation_sheet(ablation_table(workbench.read(study)))
+@pytest.mark.parametrize(("p", "text"), [(0.03125, "0.031"), (0.0004, "<0.001"), (1.0, "1.000"), (math.nan, "—")])
+def test_probabilities_have_three_digits(p: float, text: str) -> None:
+    assert probability(p) == text
 
 
-def test_an_arm_that_lost_seeds_is_marked_and_never_best(workbench: Workbench, modules: StudyBuilder) -> None:
-    sheet = sheet_of(workbench, "modules")
-    rows = {row[0].text: row for row in sheet.rows}
-    assert [row[0].text for row in sheet.rows if row[3].is_bold] == ["CDKD_full"]
-    assert rows["ensemble"][0].marks == (1, 2)
-    assert sheet.footnotes[:2] == (
-        "ensemble, seed 1: diverged (task loss is inf at epoch 2).",
-        "ensemble, seed 2: missing.",
-    )
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [([3], "seed 3"), ([0, 1, 2], "seeds 0, 1, 2"), ([2, 3, 4, 5], "seeds 2 to 5"), ([0, 1, 2, 4], "seeds 0, 1, 2, 4")],
+)
+def test_runs_of_seeds_are_shortened(seeds: list[int], text: str) -> None:
+    assert seeds_text(seeds) == text
 
 
-def test_equal_prints_share_the_bold_and_all_equal_have_none(workbench: Workbench) -> None:
-    tied, equal = workbench.study("tied", seeds=[0]), workbench.study("all-equal", seeds=[0])
-    for arm, value in (("base", 0.500001), ("full", 0.500002)):
-        equal.trial(arm, 0, best(value))
-    for arm, value in (("base", 0.500001), ("full", 0.500002)):
-        tied.trial(arm, 0, best(value, params_m=1.0 if arm == "base" else 2.0))
-    assert not any(entry.is_bold for row in sheet_of(workbench, "all-equal").rows for entry in row)
-    assert not any(row[-1].is_bold for row in sheet_of(workbench, "tied").rows), "costs have no best"
-
-
-def test_the_caption_tells_metric_selection_statistics_and_protocol(
-    workbench: Workbench, modules: StudyBuilder
-) -> None:
-    caption = " ".join(sheet_of(workbench, "modules").caption)
-    for part in ("val/pckh@0.5 at the best epoch on val", "standard deviation", "Student's t", "Table IV", "epochs 3"):
-        assert part in caption
-
-
-def test_every_cell_can_be_traced_to_its_runs(workbench: Workbench, modules: StudyBuilder) -> None:
-    sheet = sheet_of(workbench, "modules")
-    cells = {(cell["arm"], cell["column"]): cell["runs"] for cell in sheet.provenance["cells"]}
-    assert len(cells) == 5 * 4
-    runs = cells["full", "val/pckh@0.5"]
-    assert [(run["seed"], run["value"], modules.names[run["run_id"]]) for run in runs] == [
-        (seed, value, run["trial_id"]) for seed, value, run in zip((0, 1, 2), (0.74, 0.76, 0.745), runs, strict=True)
-    ]
-    assert {(absence["arm"], absence["seed"], absence["state"]) for absence in sheet.provenance["absent"]} >= {
-        ("ensemble", 1, "diverged"),
-        ("etht_only", 0, "running"),
-    }
-
-
-def test_an_incomplete_arm_that_ties_with_the_best_is_not_bold(workbench: Workbench) -> None:
-    specification = specification_of("tie-incomplete", table={"arms": ["base", "full", "cut"]}, seeds=[0, 1])
-    builder = workbench.study("tie-incomplete", specification)
-    for arm, value, seeds in (("base", 0.5, 2), ("full", 0.6, 2), ("cut", 0.6, 1)):
-        for seed in range(seeds):
-            builder.trial(arm, seed, best(value))
-    rows = sheet_of(workbench, "tie-incomplete").rows
-    assert [row[0].text for row in rows if row[1].is_bold] == ["full"]
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("78.37 ± 0.02 (5)", ("78.37", " ± 0.02 (5)")),
+        ("−0.50 [−1.00, 0.00] (3)", ("−0.50", " [−1.00, 0.00] (3)")),
+        ("90.00 (1)", ("90.00", " (1)")),
+        ("28.50", ("28.50", "")),
+        ("CDKD (ours)", ("CDKD (ours)", "")),
+    ],
+)
+def test_the_spread_of_a_number_can_be_printed_smaller(text: str, parts: tuple[str, str]) -> None:
+    assert value_and_spread(text) == parts

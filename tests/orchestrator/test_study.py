@@ -106,6 +106,7 @@ class TestTheExampleOfTheDesign:
         assert table.reference["full"] == 79.24
         assert "without_etht" not in table.reference
         assert table.reference_name == "Table IV, mpii_mean"
+        assert table.reference_std["full"] == 0.21
 
 
 def designed(
@@ -280,6 +281,19 @@ resources: {num_workers: 0}
             ("table: {labels: {b: B}}", "table.labels.b: there is no arm 'b'"),
             ("table: {reference: table_4.x}", "table.reference: no such table of the paper"),
             ("table: {reference: table_IV.ap}", "table_IV has no column 'ap'"),
+            ("table: {factors: [distill.alpa]}", "table.factors[0]: no such configuration key (did you mean"),
+            ("table: {group_by: [student]}", "table.group_by[0]: no such configuration key"),
+            ("table: {side_by_side: both}", 'table.side_by_side: must be true or false, got "both"'),
+            ("table: {decimals: 1}", "table.decimals: must be a section {column: digits}, got 1"),
+            (
+                "table: {decimals: {score: 1}}",
+                "table.decimals.score: is no column of this table (did you mean 'scores'?)",
+            ),
+            ("table: {decimals: {scores: 7}}", "table.decimals.scores: must be a whole number from 0 to 6, got 7"),
+            (
+                "table: {decimals: {scores: true}}",
+                "table.decimals.scores: must be a whole number from 0 to 6, got true",
+            ),
             ("resources: {max_concurrent_trials: all}", 'must be a whole number, got "all" (or auto)'),
             ("budget: {gpu_hours: 0}", "budget.gpu_hours: must be greater than 0, got 0"),
             ("profiles: {tiny: {set: {train.epoch: 1}}}", "train.epoch: no such configuration key"),

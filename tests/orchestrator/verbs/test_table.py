@@ -1,4 +1,4 @@
-"""`cdkd table` and `cdkd figure` on a real store, from the arguments to the files."""
+"""`cdkd table` on a real store, from the arguments to the files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from orchestrator import keys
 from orchestrator.errors import Refused, UserError
-from orchestrator.verbs import figure, table
+from orchestrator.verbs import table
 from orchestrator.verbs.stored import store_uri, study_name
 
 SPECIFICATION = {
@@ -58,7 +58,7 @@ def test_the_table_is_printed_and_written(results: Path, tmp_path: Path, capsys:
 def test_by_default_all_formats_go_below_the_results(results: Path) -> None:
     assert call(table, "small", "--results", results) == 0
     names = sorted(path.name for path in (results / "small" / "tables").iterdir())
-    assert names == ["small.csv", "small.json", "small.md", "small.tex"]
+    assert names == ["small.csv", "small.html", "small.json", "small.md", "small.tex"]
 
 
 def test_mixed_protocols_are_refused_with_exit_code_3_unless_allowed(
@@ -70,6 +70,52 @@ def test_mixed_protocols_are_refused_with_exit_code_3_unless_allowed(
     assert list(tmp_path.iterdir()) == []
     assert call(table, "mixed", "--results", results, "--output", tmp_path, "--allow", "epochs") == 0
     assert "Protocols differ in epochs, as allowed: 3 (a); 4 (b)." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("extension", table.FORMATS)
+def test_a_committed_table_is_checked_against_the_store(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture, extension: str
+) -> None:
+    call(table, "small", "--results", results, "--output", tmp_path)
+    file = tmp_path / f"small.{extension}"
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert call(table, "small", "--results", results, "--check", file) == 0
+    assert f"{file} matches the store" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    file.write_text(file.read_text().replace("50", "51"))
+    with pytest.raises(Refused, match="no longer matches the store: 1 difference") as error:
+        call(table, "small", "--results", results, "--check", file)
+    assert error.value.exit_code == 3
+    told = capsys.readouterr().out
+    assert (
+        told.startswith("row b ") if extension == "csv" else told.startswith("row b, column AP val (%): committed 51")
+    )
+    assert "the store has 50" in told
+
+
+def test_a_file_without_a_table_is_bad_input(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.md").write_text("# Nothing\n")
+    with pytest.raises(UserError, match="holds no table as `cdkd table` writes it in md"):
+        call(table, "small", "--results", results, "--check", tmp_path / "empty.md")
+
+
+def test_a_check_is_short(
+    results: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    call(table, "small", "--results", results, "--output", tmp_path, "--format", "csv")
+    (tmp_path / "small.csv").write_text((tmp_path / "small.csv").read_text().replace("5", "6"))
+    monkeypatch.setattr(table, "MOST_LINES", 1)
+    capsys.readouterr()
+    with pytest.raises(Refused, match="2 differences"):
+        call(table, "small", "--results", results, "--check", tmp_path / "small.csv")
+    assert capsys.readouterr().out.splitlines()[1:] == ["and 1 more"]
+
+
+def test_the_reader_chooses_interval_and_epochs(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ("small", "--results", results, "--output", tmp_path, "--side-by-side", "--interval", "bca")
+    assert call(table, *arguments) == 0
+    assert "AP val (%), last epoch" in capsys.readouterr().out
+    assert json.loads((tmp_path / "small.json").read_text())["interval"] == "bca"
 
 
 def test_a_study_file_names_its_study(tmp_path: Path) -> None:
@@ -90,7 +136,9 @@ def test_a_name_never_leaves_the_folder(name: str) -> None:
     ("arguments", "message"),
     [
         (("absent",), "no study 'absent'"),
-        (("small", "--format", "md,html"), "got html"),
+        (("small", "--format", "md,docx"), "got docx"),
+        (("small", "--check", "absent.md"), "absent.md: cannot be read"),
+        (("small", "--check", "table.docx"), "its suffix must be one of md, csv, tex, html"),
         (("nowhere.yaml",), "nowhere.yaml"),
     ],
 )
@@ -111,10 +159,3 @@ def test_the_store_is_the_flag_then_the_results_then_the_environment(monkeypatch
     assert store_uri(None, None) == "http://server"
     assert store_uri("/r", None) == "sqlite:////r/mlflow.db"
     assert store_uri("/r", "sqlite:////x.db") == "sqlite:////x.db"
-
-
-def test_the_figure_is_written(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert call(figure, "small", "--results", results, "--output", tmp_path) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "small-curves.png")
-    with pytest.raises(UserError, match="no trial has reported"):
-        call(figure, "small", "--results", results, "--output", tmp_path, "--metric", "val/other")
