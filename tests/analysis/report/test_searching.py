@@ -1,0 +1,32 @@
+"""How a search is described."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.report.document import Grid, Items
+from analysis.report.searching import range_text, search_blocks
+from tests.analysis.figures.studies import SEARCH
+from tests.analysis.report.studies import texts
+
+
+@pytest.mark.parametrize(
+    ("declaration", "text"),
+    [
+        ({"type": "float", "low": 0.01, "high": 10.0, "log": True}, "0.01 to 10, logarithmic"),
+        ({"type": "int", "low": 1, "high": 4, "log": False, "step": 1}, "1 to 4 in steps of 1"),
+        ({"type": "categorical", "choices": [True, [3, 5]]}, "true or [3, 5]"),
+        ({"type": "float"}, "float"),
+    ],
+)
+def test_ranges_in_words(declaration: dict, text: str) -> None:
+    assert range_text(declaration) == text
+
+
+def test_a_search_is_its_sampler_its_budget_and_its_space() -> None:
+    items, grid = search_blocks(SEARCH | {"sampler_options": {"n_startup_trials": 5}, "pruner": ""})
+    assert isinstance(items, Items)
+    assert items.items[0] == ("Sampler", "tpe (n_startup_trials 5)")
+    assert items.items[1] == ("Pruner", "none")
+    assert isinstance(grid, Grid)
+    assert ["distill.sape.projectors", "1 to 4", "distill.sape.enabled is true"] in texts(grid.sheet)
