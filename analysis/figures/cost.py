@@ -55,6 +55,7 @@ def data(source: Source) -> Cost:
         MixedProtocols: the studies differ in a protocol field that may not.
     """
     finished = _finished(source)
+    notes = source.check(finished)
     points = _points(source, finished)
     if points.empty:
         raise NotDrawable("no arm has a finished trial with the score, GFLOPs and parameters")
@@ -70,7 +71,7 @@ def data(source: Source) -> Cost:
         f"parameters. Filled: mean over finished seeds ({seeds_text(points['n'])})"
         + (" ± standard deviation." if points["n"].max() > 1 else "."),
         *([f"Hollow: as printed in the paper, {title}."] if title else []),
-        *source.check(finished),
+        *notes,
         *source.absences,
     ]
     return Cost(source.study, tuple(caption), runs_of(finished), source.score.title, source.arms, points, paper, title)
@@ -79,9 +80,7 @@ def data(source: Source) -> Cost:
 def _finished(source: Source) -> pd.DataFrame:
     """Finished trials of all studies with the column `study`."""
     frames = [_of(source.study, source.trials), *(_of(other.study, arm_trials(other)) for other in source.others)]
-    trials = pd.concat(frames, ignore_index=True)
-    source.check(trials)
-    return trials
+    return pd.concat(frames, ignore_index=True)
 
 
 def _of(study: str, trials: pd.DataFrame) -> pd.DataFrame:

@@ -47,15 +47,20 @@ def find_run(store: Store, run_id: str) -> FoundRun:
     Raises:
         StoreError: there is none (the message names the nearest), or there are several, or it has no configuration.
     """
-    known = {
-        one: study for study in store.studies() for one in store.read(study, metrics=(), params=()).trials["run_id"]
-    }
+    known: dict[str, str] = {}
+    unreadable: list[str] = []
+    for study in store.studies():
+        try:
+            known |= dict.fromkeys(store.read(study, metrics=(), params=()).trials["run_id"], study)
+        except StoreError as error:  # told below, should the run not be in any other study
+            unreadable.append(f"study {study} cannot be read: {error}")
     matching = [one for one in known if one.startswith(run_id.lower())] if run_id else []
     if len(matching) > 1:
         listed = ", ".join(matching[:MOST_LISTED]) + (", ..." if len(matching) > MOST_LISTED else "")
         raise StoreError(f"{len(matching)} runs begin with {run_id!r}: {listed}")
     if not matching:
-        raise StoreError(f"no run {run_id!r} in {shown(store.uri)}; {_nearest(run_id, list(known))}")
+        reasons = [_nearest(run_id, list(known)), *unreadable]
+        raise StoreError(f"no run {run_id!r} in {shown(store.uri)}; {'; '.join(reasons)}")
     return _read(store, known[matching[0]], matching[0])
 
 

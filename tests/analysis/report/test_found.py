@@ -9,12 +9,22 @@ import pytest
 from analysis.errors import StoreError
 from analysis.report.found import find_run
 from analysis.store import Store
-from tests.analysis.recorded import StudyBuilder, Workbench
-from tests.analysis.report.studies import trials
+from orchestrator import keys
+from tests.analysis.recorded import Workbench, modules_study
+from tests.analysis.report.studies import reported_study, trials
+
+
+@pytest.fixture(scope="module")
+def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """A store of its own: these tests look at all its studies."""
+    bench = Workbench(tmp_path_factory.mktemp("found"))
+    reported_study(bench)
+    modules_study(bench)
+    return bench
 
 
 @pytest.fixture
-def run_ids(workbench: Workbench, reported: StudyBuilder) -> list[str]:
+def run_ids(workbench: Workbench) -> list[str]:
     return list(trials(workbench, "reported")["run_id"])
 
 
@@ -31,9 +41,7 @@ def test_a_run_without_a_result_has_no_score(workbench: Workbench, run_ids: list
     assert find_run(Store(workbench.uri), run_ids[4]).score is None
 
 
-def test_a_beginning_that_several_runs_have_names_them(
-    workbench: Workbench, reported: StudyBuilder, modules: StudyBuilder
-) -> None:
+def test_a_beginning_that_several_runs_have_names_them(workbench: Workbench) -> None:
     store = Store(workbench.uri)
     ids = [one for study in store.studies() for one in store.read(study).trials["run_id"]]
     letter, count = Counter(one[0] for one in ids).most_common(1)[0]
@@ -49,7 +57,7 @@ def test_an_unknown_id_is_answered_with_the_nearest(workbench: Workbench, run_id
         find_run(Store(workbench.uri), asked)
 
 
-def test_an_empty_id_is_no_beginning(workbench: Workbench, reported: StudyBuilder) -> None:
+def test_an_empty_id_is_no_beginning(workbench: Workbench) -> None:
     with pytest.raises(StoreError, match="no run ''"):
         find_run(Store(workbench.uri), "")
 
@@ -64,3 +72,12 @@ class _Nothing:
 def test_a_store_without_runs_has_no_nearest() -> None:
     with pytest.raises(StoreError, match="no run 'a' in server; there are no runs"):
         find_run(Store("server", _Nothing()), "a")
+
+
+def test_a_study_that_cannot_be_read_hides_no_run_of_another(workbench: Workbench, run_ids: list[str]) -> None:
+    builder = workbench.study("broken-beside", seeds=[0])
+    builder.trial("base", 0, {"best/val/pckh@0.5": 0.5})
+    workbench.client.set_tag(Store(workbench.uri).read("broken-beside").trials["run_id"][0], keys.PROTOCOL, "{")
+    assert find_run(Store(workbench.uri), run_ids[2]).run["run_id"] == run_ids[2]
+    with pytest.raises(StoreError, match=r"no run 'x' in .*; study broken-beside cannot be read: run .* unreadable tag"):
+        find_run(Store(workbench.uri), "x")

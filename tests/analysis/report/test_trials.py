@@ -57,6 +57,14 @@ def test_a_finished_training_of_unknown_length_has_none(workbench: Workbench, mo
     assert found.iloc[1] == 0
 
 
+def test_seeds_and_arms_that_are_no_longer_asked_for_are_left_out(workbench: Workbench) -> None:
+    builder = workbench.study("shrunk", seeds=[0])
+    for arm, seed in (("base", 0), ("base", 1), ("full", 0), ("dropped", 0)):
+        builder.trial(arm, seed, best(0.5))
+    found = trials(workbench, "shrunk")
+    assert list(zip(found["arm"], found["seed"])) == [("base", 0), ("full", 0)]
+
+
 def test_what_was_stopped_early_is_measured_by_its_epochs(workbench: Workbench) -> None:
     builder = workbench.study("stopped-early", seeds=[0])
     builder.trial(
