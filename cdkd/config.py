@@ -315,7 +315,7 @@ class RuntimeConfig:
     cache_images: bool = option(True, help="keep decoded images in this process's memory", operational=True)
     crop_cache: bool = option(
         False,
-        help="read pixels from a file of decoded crops that all trainings on this machine share, built on first use",
+        help="read pixels from a file of decoded images that all trainings on this machine share, built on first use",
         operational=True,
     )
 
@@ -419,6 +419,8 @@ def _source_problems(data: DataConfig) -> Iterator[ConfigProblem]:
     if data.kind == "mpii" and data.keypoint_set != "mpii16":
         yield ConfigProblem("data.keypoint_set", f"must be mpii16 when data.kind is mpii, got {data.keypoint_set!r}")
     for split, sources in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if len({bool(source.head_boxes) for source in sources}) > 1:
+            yield ConfigProblem(f"data.{split}", "either every source has head_boxes or none: PCKh needs one head size")
         for position, source in enumerate(sources):
             path = f"data.{split}[{position}]"
             if source.detections and (data.kind != "coco_layout" or split == "train"):

@@ -12,7 +12,7 @@ from cdkd.checkpoint import CheckpointError, load_tensors
 from cdkd.config import ConfigError, ConfigProblem, TrainingConfig, resolve
 from cdkd.data.dataset import PoseDataset, load_batches
 from cdkd.data.images import ImageCache
-from cdkd.data.splits import load_splits
+from cdkd.data.splits import load_split as read_split
 from cdkd.data.streams import torch_generator
 from cdkd.engine import Arithmetic, predict
 from cdkd.evaluation.results import coco_results, write_coco_results, write_mpii_results
@@ -68,8 +68,7 @@ def load_split(config: TrainingConfig, name: str) -> Split:
     """
     if name not in SPLITS:
         raise ConfigError([ConfigProblem("split", f"must be train, val or test, got {name!r}")])
-    split: Split = getattr(load_splits(config.data), name)
-    split = without_weak_boxes(split, config.evaluation.detection_threshold)
+    split = without_weak_boxes(read_split(config.data, name), config.evaluation.detection_threshold)
     if not split.instances and not split.detected:
         raise ConfigError([ConfigProblem(f"data.{name}", f"the {name} split is empty")])
     return split
@@ -96,6 +95,8 @@ def evaluate_checkpoint(
     """
     student = load_student(file, overrides)
     chosen = load_split(student.config, split)
+    if predictions is not None:
+        make_folder(predictions)
     scores: dict[str, float] = {}
     for protocol, persons, score_of in (
         ("annotated", chosen.instances, score),
@@ -111,6 +112,19 @@ def evaluate_checkpoint(
     return scores
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for predictions, before they cost any time.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"{folder}: predictions cannot be written here: {error.strerror}"
+        raise ConfigError([ConfigProblem("", problem)]) from None
+
+
 def write_predictions(
     folder: Path, name: str, student: TrainedStudent, persons: Sequence[PersonInstance], found: Predictions
 ) -> list[Path]:
@@ -119,7 +133,6 @@ def write_predictions(
     Raises:
         ConfigError: MPII's file has a place for every person, and some were left out.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     config, written = student.config, []
     sources = sorted({person.source for person in persons})
     for source in sources:

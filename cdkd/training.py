@@ -165,7 +165,7 @@ class _Training:
             problem = f"must be a multiple of the {world.size} workers, got {config.train.batch_size}"
             raise ConfigError([ConfigProblem("train.batch_size", problem)])
         self.arithmetic = Arithmetic(choose_device(config.runtime.device), config.train.precision)
-        self.splits = load_splits(config.data)
+        self.splits = _with_strong_boxes(load_splits(config.data), config.evaluation.detection_threshold)
         self.keypoint_set: KeypointSet = self.splits.keypoint_set
         _require_score(config, self.splits.val, self.keypoint_set)
         self.images = open_images(config.runtime, self.splits)
@@ -278,7 +278,6 @@ class _Training:
         return score(predictions, split, self.keypoint_set, config.evaluation, box_padding=config.data.box_padding)
 
     def _score_detected(self, net: PoseNet, split: Split) -> dict[str, float]:
-        split = without_weak_boxes(split, self.config.evaluation.detection_threshold)
         predictions = self._predict(net, split.detected)
         config = self.config
         return score_detected(
@@ -404,8 +403,22 @@ def images_of(splits: Splits) -> Iterator[Path]:
 
 
 def without_weak_boxes(split: Split, threshold: float) -> Split:
-    """The split without detector boxes scored below the threshold."""
-    return replace(split, detected=[person for person in split.detected if person.box_score >= threshold])
+    """The split without detector boxes scored below the threshold.
+
+    Raises:
+        ConfigError: there were boxes and none is left.
+    """
+    kept = [person for person in split.detected if person.box_score >= threshold]
+    if split.detected and not kept:
+        best = max(person.box_score for person in split.detected)
+        problem = f"leaves no detector box: the best is scored {best:g}, got {threshold:g}"
+        raise ConfigError([ConfigProblem("evaluation.detection_threshold", problem)])
+    return replace(split, detected=kept)
+
+
+def _with_strong_boxes(splits: Splits, threshold: float) -> Splits:
+    val, test = (without_weak_boxes(split, threshold) for split in (splits.val, splits.test))
+    return replace(splits, val=val, test=test)
 
 
 def _scores_of(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -40,7 +40,8 @@ def fingerprint(config: TrainingConfig, *, data_digest: str, teacher: str) -> st
     for path in FILE_FIELDS:
         if semantic.get(path):
             semantic[path] = file_digest(Path(semantic[path]))
-    identity = {"config": semantic, "data": data_digest, "teacher": teacher, "method": METHOD_VERSION}
+    versions = {"method": METHOD_VERSION, "metric": METRIC_VERSION}
+    identity = {"config": semantic, "data": data_digest, "teacher": teacher, **versions}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
@@ -73,6 +74,7 @@ def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[s
         "holdout": config.data.holdout if config.data.kind != "synthetic" and not config.data.val else 0.0,
         "keypoints": config.data.keypoint_set,
         "boxes": f"ground_truth x{config.data.box_padding:g}",
+        "head_size": {split: _head_size(config, split) for split in ("val", "test")},
         "detector_boxes": _detector_boxes(config),
         "persons": f"keypoint scores above {evaluation.keypoint_score_threshold:g}, OKS NMS {evaluation.oks_nms:g}",
         "input_size": config.student.input_size,
@@ -85,6 +87,11 @@ def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[s
         "select": metric.select,
         "select_by": f"val/{config.evaluation.select}",
     }
+
+
+def _head_size(config: TrainingConfig, split: str) -> str:
+    """What normalises PCKh."""
+    return "head boxes" if any(source.head_boxes for source in getattr(config.data, split)) else "head segment"
 
 
 def _detector_boxes(config: TrainingConfig) -> str:

@@ -16,7 +16,7 @@ from cdkd.config import DataConfig, SourceConfig
 from cdkd.data.augmentation import plain_view
 from cdkd.data.crops import crop, warp_points
 from cdkd.data.errors import DataError
-from cdkd.data.images import Image, read_image
+from cdkd.data.images import Image, check_image_file, read_image
 from cdkd.data.records import Tally
 from cdkd.data.splits import draw_once, read_sources
 from cdkd.drawing import contact_sheet, draw_skeleton
@@ -43,7 +43,7 @@ FULL_SETS = {
     "person_keypoints_val2017.json": FullSet("coco_layout", images=5_000, persons=6_352),
     "COCO_val2017_detections_AP_H_56_person.json": FullSet("coco_layout", boxes=104_125),
     "train.json": FullSet("mpii", persons=22_246),
-    "valid.json": FullSet("mpii", persons=2_958),
+    "valid.json": FullSet("mpii", images=2_729, persons=2_958),
 }
 """By file name."""
 
@@ -98,15 +98,12 @@ Progress = Callable[[int, int], None]
 
 
 def check_data(config: DataConfig, progress: Progress | None = None, *, decodes: bool = True) -> Findings:
-    """Read every annotation file and every image of a data set.
+    """Read every annotation file and every image of a data set; what cannot be read is told in the findings.
 
     Args:
         config: the data set.
         progress: called now and then while images are decoded.
         decodes: False: look at the images' headers only.
-
-    Raises:
-        DataError: a file as a whole cannot be used.
     """
     config = _files_of(config)
     sources: list[SourceFindings] = []
@@ -117,10 +114,11 @@ def check_data(config: DataConfig, progress: Progress | None = None, *, decodes:
             name = f"{split}[{position}]"
             found, part = _check_source(name, source, config)
             images[name] = _distinct_images(part)
-            if decodes:
-                found.broken += _undecodable(images[name], progress)
+            faults = _undecodable(images[name], progress) if decodes else {}
+            found.broken += faults.values()
             sources.append(found)
-            people.setdefault(split, []).extend(part.instances or part.detected)
+            shown = part.instances or part.detected
+            people.setdefault(split, []).extend(person for person in shown if person.image not in faults)
     return Findings(sources, list(_in_two_splits(images)), people)
 
 
@@ -140,7 +138,10 @@ def _files_of(config: DataConfig) -> DataConfig:
 
 def _check_source(name: str, source: SourceConfig, config: DataConfig) -> tuple[SourceFindings, Split]:
     tally = Tally("skip", warns=False)
-    split = read_sources([source], config, tally)
+    try:
+        split = read_sources([source], config, tally)
+    except DataError as error:
+        return SourceFindings(name, Path(source.annotations), broken=[*tally.broken, str(error)]), Split()
     found = SourceFindings(
         name=name,
         file=Path(source.annotations),
@@ -153,8 +154,20 @@ def _check_source(name: str, source: SourceConfig, config: DataConfig) -> tuple[
         broken=list(tally.broken),
         box_sides=float(np.median([max(one.box[2:]) for one in (*split.instances, *split.detected)] or [0.0])),
     )
+    found.broken += [fault for fault in _faults_of_others(split) if not any(fault in line for line in tally.broken)]
     found.remarks += [*_documented(source, config.kind, found), *_strange_places(split)]
     return found, split
+
+
+def _faults_of_others(split: Split) -> Iterator[str]:
+    """Missing and broken images among those that show nobody: they belong to the set, and scores count them."""
+    pictured = set(_distinct_images(split))
+    for record in split.images.values():
+        if record.path not in pictured:
+            try:
+                check_image_file(record.path)
+            except DataError as error:
+                yield str(error)
 
 
 def _distinct_images(split: Split) -> list[Path]:
@@ -168,12 +181,13 @@ def _documented(source: SourceConfig, kind: str, found: SourceFindings) -> Itera
         (source.detections, found.boxes, "boxes"),
     ):
         full = FULL_SETS.get(Path(name).name)
+        whole = FULL_SETS.get(Path(source.annotations).name)
         expected = getattr(full, what) if full else None
         if full is None or full.kind != kind or expected is None:
             continue
         if count == expected:
             yield f"complete: {count:,} {what}, as documented"
-        elif full.images == found.images:
+        elif whole is not None and whole.images == found.images:
             found.broken.append(f"{name}: all {found.images:,} images, but {count:,} {what} instead of {expected:,}")
         else:
             yield f"not the whole set: {count:,} of {expected:,} {what}"
@@ -195,13 +209,13 @@ def _has_keypoint_outside(person: PersonInstance) -> bool:
     return bool(((points < low) | (points > high)).any())
 
 
-def _undecodable(images: Sequence[Path], progress: Progress | None) -> list[str]:
+def _undecodable(images: Sequence[Path], progress: Progress | None) -> dict[Path, str]:
     """One line for every image that cannot be decoded; OpenCV works outside Python's lock, so threads help."""
-    broken = []
+    broken: dict[Path, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for count, fault in enumerate(pool.map(_decoding_fault, images), start=1):
+        for count, (image, fault) in enumerate(zip(images, pool.map(_decoding_fault, images)), start=1):
             if fault:
-                broken.append(fault)
+                broken[image] = fault
             if progress is not None:
                 progress(count, len(images))
     return broken

@@ -33,7 +33,10 @@ def read_coco_layout(
     """Read an annotation file, its persons in the file's order.
 
     Crowd regions and persons without a labelled keypoint are no examples: they become ignored regions, and
-    objects without keypoints are left out; all are counted in `tally` and in the log.
+    objects without keypoints are left out; all are counted in `tally` and in the log. A broken record that is
+    skipped becomes an ignored region too, where it has a box: what a detector finds there is no mistake.
+
+    Differs from released code: boxes are taken as annotated; HRNet's reader cuts a pixel off their right and bottom.
 
     Args:
         annotations: the JSON file.
@@ -51,8 +54,10 @@ def read_coco_layout(
     instances = list(tally.read(annotations, "annotation", reader.annotations, reader.instance))
     boxes = [] if detections is None else _read_list(detections)
     detected = [] if detections is None else list(tally.read(detections, "detection", boxes, reader.detection))
+    if detections is not None and not detected:
+        raise DataError(f"{detections}: holds no usable box of a person ({tally.summary() or 'no boxes'})")
     if not instances and not detected:
-        raise DataError(f"{annotations}: holds no usable person ({tally.summary() or 'no annotations'})")
+        raise DataError(f"{annotations}: holds no usable person ({tally.reason() or 'no annotations'})")
     logger.info("%s: %d persons; left out: %s", annotations, len(instances), tally.summary() or "none")
     return Split(instances, reader.image_records(), reader.ignored, detected)
 
@@ -70,7 +75,9 @@ class _Reader:
             layout.get("annotations", []) if _is_without_labels(layout) else _list(file, layout, "annotations")
         )
         self.images = _images(file, _list(file, layout, "images"))
-        self.has_keypoints = _categories(file, _list(file, layout, "categories"), keypoint_set)
+        self.has_keypoints = _categories(
+            file, _list(file, layout, "categories"), keypoint_set, _is_without_labels(layout)
+        )
         self.files = ImageFiles(folder)
         self.seen: set[int] = set()
         self.ignored: list[IgnoredRegion] = []
@@ -92,6 +99,13 @@ class _Reader:
             raise BadRecord(f"unknown image_id {image_id}")
         if record.get("iscrowd", 0):
             self._ignore(record, image_id, is_crowd=True)
+        try:
+            return self._labelled(record, annotation_id, image_id)
+        except BadRecord:
+            self._note_region(record, image_id, is_crowd=False)
+            raise
+
+    def _labelled(self, record: Mapping[str, Any], annotation_id: int, image_id: int) -> PersonInstance:
         keypoints, visibility = _keypoints(record, self.keypoint_set)
         if not visibility.any():
             self._ignore(record, image_id, is_crowd=False)
@@ -150,10 +164,18 @@ class _Reader:
             LeftOut: always, since it is no example.
             BadRecord: it has no box.
         """
-        left, top, width, height = map(float, numbers(record, "bbox", 4))
+        numbers(record, "bbox", 4)
+        self._note_region(record, image_id, is_crowd=is_crowd)
+        raise LeftOut("crowd regions" if is_crowd else "without a labelled keypoint")
+
+    def _note_region(self, record: Mapping[str, Any], image_id: int, *, is_crowd: bool) -> None:
+        """Remember the region of a record, if it has a box."""
+        try:
+            left, top, width, height = map(float, numbers(record, "bbox", 4))
+        except BadRecord:
+            return
         area = _number_or(record.get("area"), AREA_OF_BOX * width * height)
         self.ignored.append(IgnoredRegion((self.source, image_id), (left, top, width, height), area, is_crowd))
-        raise LeftOut("crowd regions" if is_crowd else "without a labelled keypoint")
 
     def _file(self, image_id: int) -> Path:
         record = self.images[image_id]
@@ -195,14 +217,17 @@ def _images(file: Path, records: list[Any]) -> dict[int, Mapping[str, Any]]:
     return images
 
 
-def _categories(file: Path, records: list[Any], keypoint_set: KeypointSet) -> dict[int, bool]:
-    """Whether each category has keypoints, by category id; the names are checked."""
+def _categories(file: Path, records: list[Any], keypoint_set: KeypointSet, is_without_labels: bool) -> dict[int, bool]:
+    """Whether each category has keypoints, by category id; the names are checked.
+
+    A test file whose labels are withheld may leave the names out; the persons are then the category of that name.
+    """
     has_keypoints: dict[int, bool] = {}
     for position, record in enumerate(records):
         if not isinstance(record, Mapping) or not isinstance(record.get("id"), int):
             raise DataError(f"{file}: category at position {position}: has no whole-number id")
         names = record.get("keypoints")
-        has_keypoints[record["id"]] = bool(names)
+        has_keypoints[record["id"]] = bool(names) or (is_without_labels and record.get("name") == "person")
         if names:
             _require_names(file, record.get("name"), names, keypoint_set)
     if not any(has_keypoints.values()):

@@ -63,7 +63,7 @@ def read_mpii(
     if len(labelled) + len(detected) < len(persons):
         tally.left_out["without a labelled keypoint"] += len(persons) - len(labelled)
     if not persons:
-        raise DataError(f"{annotations}: holds no usable person ({tally.summary() or 'no records'})")
+        raise DataError(f"{annotations}: holds no usable person ({tally.reason() or 'no records'})")
     logger.info("%s: %d persons; left out: %s", annotations, len(persons), tally.summary() or "none")
     return Split(labelled, reader.images, (), detected)
 

@@ -76,6 +76,11 @@ class Tally:
         self.left_out["broken"] += 1
         self.broken.append(message)
 
+    def reason(self) -> str:
+        """`summary`, with the first broken record."""
+        first = f"; first {self.broken[0]}" if self.broken else ""
+        return self.summary() + first
+
     def summary(self) -> str:
         """What was left out, with counts."""
         return ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))

@@ -55,6 +55,20 @@ def load_splits(config: DataConfig) -> Splits:
     return Splits(train, val, test, keypoint_set)
 
 
+def load_split(config: DataConfig, name: str) -> Split:
+    """One split, `train`, `val` or `test`; the files of the others are read only where images are held out of them.
+
+    Raises:
+        DataError: as `load_splits`.
+    """
+    sources: tuple[SourceConfig, ...] = getattr(config, name)
+    is_divided = name in ("train", "val") and not config.val
+    if config.kind == "synthetic" or is_divided:
+        chosen: Split = getattr(load_splits(config), name)
+        return chosen
+    return read_sources(sources, config)
+
+
 def read_sources(sources: Sequence[SourceConfig], config: DataConfig, tally: Tally | None = None) -> Split:
     """The persons of several annotation files as one split.
 

@@ -12,6 +12,7 @@ from cdkd.config import TrainingConfig
 from orchestrator.errors import UserError
 from orchestrator.library import find_study
 from orchestrator.paths import results_folder
+from orchestrator.verbs.chosen import writing
 from orchestrator.verbs.printing import print_table
 from orchestrator.verbs.train import SET_HELP, read_config
 
@@ -76,8 +77,8 @@ def check(args: argparse.Namespace) -> int:
     for source in findings.sources:
         sys.stdout.write("".join(f"{source.name}: {remark}\n" for remark in source.remarks))
     folder = args.output or results_folder(None) / "data-check"
-    _draw(findings, config, folder)
     _tell_faults(findings, folder)
+    _draw(findings, config, folder)
     return UserError.exit_code if findings.broken else 0
 
 
@@ -100,12 +101,13 @@ def _draw(findings: Findings, config: TrainingConfig, folder: Path) -> None:
 
     from cdkd.data.check import people_sheet
 
-    folder.mkdir(parents=True, exist_ok=True)
     for split, people in findings.people.items():
         if people:
             target = folder / f"{split}.png"
             sheet = people_sheet(people, config.data.keypoint_set, config.data.box_padding)
-            cv2.imwrite(str(target), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+            _, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+            with writing(target):
+                target.write_bytes(content.tobytes())
             sys.stdout.write(f"{split}: people with their keypoints in {target}\n")
 
 
@@ -116,9 +118,11 @@ def _tell_faults(findings: Findings, folder: Path) -> None:
         ("shared.txt", findings.shared, "images in two splits"),
     ):
         target = folder / name
-        target.unlink(missing_ok=True)
+        with writing(target):
+            target.unlink(missing_ok=True)
+            if lines:
+                target.write_text("".join(f"{line}\n" for line in lines))
         if lines:
-            target.write_text("".join(f"{line}\n" for line in lines))
             sys.stderr.write("".join(f"{line}\n" for line in lines[:MOST_LINES]))
             sys.stderr.write(f"{len(lines):,} {summary}; all of them in {target}\n")
 

@@ -22,6 +22,7 @@ from cdkd.config import (
     to_mapping,
 )
 
+SOURCE = {"annotations": "a.json", "images": "a"}
 PATHS = list(declared_fields(TrainingConfig))
 LEAVES = [path for path in PATHS if not any(other.startswith(path + ".") for other in PATHS)]
 
@@ -67,6 +68,19 @@ def test_every_problem_is_reported_with_its_path_and_the_nearest_name() -> None:
         ({"simcc.split_ratio": 1.1, "student.input_size": 32}, "281 teacher bins do not divide into 35 student bins"),
         ({"simcc.split_ratio": 0.02}, "simcc.split_ratio: must give the student at least 2 bins, got 1"),
         ({"teacher.split_ratio": 0.001}, "teacher.split_ratio: must give the teacher at least 2 bins, got 0"),
+        (
+            {"data": {"kind": "mpii", "train": [SOURCE], "val": [SOURCE, {**SOURCE, "head_boxes": "b.mat"}]}},
+            "either every source has head_boxes or none",
+        ),
+        ({"data": {"kind": "mpii", "keypoint_set": "lsp14", "train": [SOURCE]}}, "must be mpii16"),
+        (
+            {"data": {"kind": "coco_layout", "train": [{**SOURCE, "detections": "d.json"}]}},
+            "data.train[0].detections: belongs to data.val or data.test",
+        ),
+        (
+            {"data": {"kind": "coco_layout", "train": [SOURCE], "val": [{**SOURCE, "head_boxes": "b.mat"}]}},
+            "data.val[0].head_boxes: belongs to",
+        ),
         ({"data.kind": "coco_layout"}, "must name at least one annotation file"),
         ({"student": 5}, "student: must be a section of keys, got 5"),
         ({"distill": {"sape": None}}, "distill.sape: must be a section of keys, got nothing"),

@@ -171,3 +171,21 @@ def test_there_is_no_other_split_to_evaluate(config: TrainingConfig, name: str) 
 def test_an_empty_split_is_named(config: TrainingConfig) -> None:
     with pytest.raises(ConfigError, match=r"data\.test: the test split is empty"):
         load_split(resolve(to_mapping(config), {"data.test": []}), "test")
+
+
+def test_a_threshold_above_every_detector_box_is_refused_before_the_training(
+    config: TrainingConfig, tmp_path: Path
+) -> None:
+    strict = resolve(to_mapping(config), {"evaluation.detection_threshold": 0.95})
+    with pytest.raises(ConfigError, match=r"detection_threshold: leaves no detector box: the best is scored 0\.9"):
+        train(strict, lambda _: False, folder=tmp_path)
+
+
+def test_predictions_that_cannot_be_written_are_refused_first(trained: tuple[Path, dict[str, float]]) -> None:
+    with pytest.raises(ConfigError, match="predictions cannot be written here"):
+        evaluate_checkpoint(trained[0], "val", predictions=trained[0] / "best.pt")
+
+
+def test_one_split_is_read_without_the_files_of_the_others(config: TrainingConfig) -> None:
+    gone = [{"annotations": "gone.json", "images": "gone"}]
+    assert load_split(resolve(to_mapping(config), {"data.train": gone}), "val").instances

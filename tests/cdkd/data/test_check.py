@@ -135,3 +135,16 @@ def test_the_samples_at_hand_are_sound(shared_data: Path):
     assert findings.broken == []
     assert [(source.persons, source.boxes) for source in findings.sources] == [(4, 0), (4, 6)]
     assert len(findings.shared) == 2, "both splits are of the same two images"
+
+
+def test_images_that_show_nobody_must_be_there_too(config: DataConfig, tmp_path: Path, make_record):
+    change(tmp_path / "train.json", annotations=[make_record(1, 1)])
+    (tmp_path / "train" / "train3.png").unlink()
+    assert check_data(config).broken == [f"{tmp_path}/train/train3.png: image file is missing"]
+
+
+def test_a_source_that_cannot_be_used_does_not_hide_the_others(config: DataConfig, tmp_path: Path):
+    (tmp_path / "train.json").write_text("{")
+    first, second = check_data(config).sources
+    assert len(first.broken) == 1
+    assert (first.persons, second.persons) == (0, 2)

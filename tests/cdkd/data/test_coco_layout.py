@@ -372,3 +372,24 @@ def test_real_files_give_the_published_counts(
     people = read(shared_data / annotations, shared_data / images, KEYPOINT_SETS[keypoint_set])
     assert len(people) == count
     assert all(person.visibility.any() and person.area > 0 for person in people)
+
+
+def test_a_broken_person_that_is_skipped_is_an_ignored_region(write_layout, make_record):
+    file, images = write_layout([make_record(1, 1), make_record(2, 2, area=0), make_record(3, 3, bbox=None)])
+    split = read_coco_layout(file, images, LSP, Tally("skip"))
+    assert [region.image_key for region in split.ignored] == [(0, 2)]
+
+
+def test_detections_without_a_person_are_an_error(write_layout, tmp_path: Path):
+    file, images = write_layout()
+    with pytest.raises(DataError, match=r"boxes\.json: holds no usable box of a person \(no boxes\)"):
+        read_coco_layout(file, images, LSP, detections=boxes(tmp_path))
+
+
+def test_a_test_file_may_leave_out_the_names_of_keypoints(write_layout, tmp_path: Path):
+    file, images = write_layout(categories=[{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}])
+    layout = json.loads(file.read_text())
+    del layout["annotations"]
+    file.write_text(json.dumps(layout))
+    found = boxes(tmp_path, detected(), detected(category_id=2))
+    assert len(read_coco_layout(file, images, LSP, detections=found).detected) == 1

@@ -86,10 +86,28 @@ def test_faults_of_an_earlier_check_are_gone(folder: Path):
     assert not (folder / "seen" / "broken.txt").exists()
 
 
+def test_pixels_that_cannot_be_decoded_are_told_and_left_out_of_the_picture(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    image = folder / "images" / "2.png"
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    image.write_bytes(content)
+    assert main(["data", "check", "base.yaml", "--output", "seen"]) == 2
+    assert str(image) in capsys.readouterr().err
+    assert (folder / "seen" / "train.png").is_file()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["data", "check", "base.yaml", "--output", "people.json"]) == 2
+    assert "people.json" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_missing_set_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["data", "check", "base.yaml", "--data.root", "/nowhere"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line, count = capsys.readouterr().err.splitlines()
     assert line.startswith("data set not found: /nowhere/people.json does not exist; set data.root")
+    assert count.startswith("1 broken records and images")
 
 
 def test_the_drawn_set_is_drawn_once(folder: Path, capsys: pytest.CaptureFixture[str]):
