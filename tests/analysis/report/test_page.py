@@ -81,3 +81,9 @@ def test_a_study_under_way_is_marked_as_such(page: str) -> None:
 def test_tables_scroll_and_the_page_prints_on_a4(page: str) -> None:
     assert page.count("<table>") == page.count('<div class="scroll">\n<table>')
     assert "size: A4" in page
+
+
+def test_paragraphs_lists_and_commands_are_on_the_page(page: str) -> None:
+    assert "<p>No training was begun more than once.</p>" in page
+    assert "<li><b>Deviation</b>: sample standard deviation over seeds (n - 1).</li>" in page
+    assert re.search(r"<pre>cdkd run [^<]*\nagain [0-9a-f]{12} ", page)

@@ -15,6 +15,7 @@ from analysis.report.sections import document, gather, protocol_grid
 from analysis.report.text import report_markdown
 from analysis.report.write import write_report
 from analysis.store import Store
+from orchestrator import keys
 from tests.analysis.recorded import PROTOCOL, StudyBuilder, Workbench, best
 from tests.analysis.report.studies import texts, trials
 
@@ -71,6 +72,13 @@ def test_the_protocol_has_every_field_and_says_where_a_teachers_differs(
         ["epochs", "3", "8"],
         ["select_by", "val/pckh@0.5", ""],
     ]
+
+
+def test_the_protocol_is_of_what_the_table_shows(workbench: Workbench) -> None:
+    builder = workbench.study("report-edited", seeds=[0])
+    builder.trial("base", 0, best(0.5))
+    builder.trial("full", 0, {}, state=keys.RUNNING, protocol=PROTOCOL | {"epochs": 9})
+    assert ["epochs", "3"] in texts(protocol_grid(trials(workbench, "report-edited")).sheet)
 
 
 def test_without_teachers_the_protocol_has_one_column_and_all_values(
@@ -137,6 +145,7 @@ def test_markdown_says_the_same_and_links_its_figures(
     assert links
     assert all((tmp_path / link).is_file() for link in links)
     assert "\n\n\n" not in text
+    assert not re.search(r"^#+ *$", text, re.MULTILINE)
     for title in re.findall(r'<h2 id="[^"]*">([^<]+)</h2>', html.read_text()):
         assert f"\n## {title}\n" in text
 

@@ -67,6 +67,12 @@ def test_every_file_has_its_checksum_and_every_run_its_digests(folder: Path) -> 
     assert [f"teacher {TEACHER} sha256 5ha" in line for line in runs] == [False, False, True, True, True, True, True]
 
 
+def test_written_again_it_is_the_same(workbench: Workbench, folder: Path) -> None:
+    before = (folder / "checksums.txt").read_text()
+    write_submission(gather(Store(workbench.uri), "reported"), folder, {TEACHER: "5ha"})
+    assert (folder / "checksums.txt").read_text() == before
+
+
 def test_no_file_names_a_folder_of_the_machine(folder: Path) -> None:
     text = everything(folder)
     assert "jane" not in text

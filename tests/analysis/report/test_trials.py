@@ -58,10 +58,10 @@ def test_a_finished_training_of_unknown_length_has_none(workbench: Workbench, mo
 
 
 def test_seeds_and_arms_that_are_no_longer_asked_for_are_left_out(workbench: Workbench) -> None:
-    builder = workbench.study("shrunk", seeds=[0])
+    builder = workbench.study("report-shrunk", seeds=[0])
     for arm, seed in (("base", 0), ("base", 1), ("full", 0), ("dropped", 0)):
         builder.trial(arm, seed, best(0.5))
-    found = trials(workbench, "shrunk")
+    found = trials(workbench, "report-shrunk")
     assert list(zip(found["arm"], found["seed"])) == [("base", 0), ("full", 0)]
 
 
