@@ -10,7 +10,7 @@ The images are like MPII's in size, and noise like a photograph's in its spectru
 process, one thread, warm page cache. Before anything is timed the crops are compared, bit for bit: from JPEG, from the
 cache, and by a plain warp of the whole image.
 
-    python -m benchmarks.pipeline [--count 96] [--pairs 9]
+    python -m benchmarks.pipeline [--count 32] [--pairs 25]
 """
 
 from __future__ import annotations
@@ -203,8 +203,8 @@ def measure(folder: Path, count: int, pairs: int) -> dict[str, Any]:
 def main() -> None:
     """Measure in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=96, help="images, with one person each")
-    parser.add_argument("--pairs", type=int, default=9, help="counted rounds")
+    parser.add_argument("--count", type=int, default=32, help="images, with one person each")
+    parser.add_argument("--pairs", type=int, default=25, help="counted rounds")
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
