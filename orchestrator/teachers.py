@@ -43,13 +43,46 @@ class TeacherStore:
         """The summary of a complete teacher's training."""
         return dict(_read(self._paths.teacher(fingerprint) / SUMMARY).get("summary", {}))
 
+    def fingerprints(self) -> list[str]:
+        """Every teacher that was begun here."""
+        folder = self._paths.teacher("x").parent
+        return sorted(path.name for path in folder.glob("*") if path.is_dir())
+
+    def config(self, fingerprint: str) -> dict[str, Any]:
+        """The configuration a finished training recorded; empty before."""
+        return dict(_read(self._paths.teacher(fingerprint) / SUMMARY).get("config", {}))
+
+    def has_summary(self, fingerprint: str) -> bool:
+        """Whether its training was finished once."""
+        return (self._paths.teacher(fingerprint) / SUMMARY).is_file()
+
+    def bytes_of(self, fingerprint: str) -> int:
+        """Size of all its files."""
+        return sum(file.stat().st_size for file in self._paths.teacher(fingerprint).rglob("*") if file.is_file())
+
+    def is_claimed(self, fingerprint: str) -> bool:
+        """Whether some driver trains it now."""
+        if fingerprint in self._claims:
+            return True
+        try:
+            lock = os.open(self._lock(fingerprint), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def claim(self, fingerprint: str) -> bool:
         """Take the right to train a teacher; False while another driver has it."""
         if fingerprint in self._claims:
             return True
         folder = self._paths.teacher(fingerprint)
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder.with_name(f"{fingerprint}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(self._lock(fingerprint), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -70,6 +103,9 @@ class TeacherStore:
         if (folder / SUMMARY).exists():
             (folder / MANIFEST).unlink(missing_ok=True)
             (folder / SUMMARY).unlink()
+
+    def _lock(self, fingerprint: str) -> Path:
+        return self._paths.teacher(fingerprint).with_name(f"{fingerprint}.lock")
 
     def _verify(self, fingerprint: str) -> bool:
         recorded = _read(self._paths.teacher(fingerprint) / SUMMARY).get("sha256", {}).get(EXPORT)
