@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis import protocols
 from analysis.columns import Column, column, table_columns
+from analysis.extent import Sample, repeat_notes, tuning_notes
 from analysis.statistics import (
     INTERVALS,
     Difference,
@@ -23,7 +24,6 @@ from analysis.statistics import (
 from analysis.store import METRICS, StudyRecord
 from orchestrator import keys
 
-SEARCH_ARM = "search"
 MISSING = "missing"
 T_INTERVAL = "t"
 
@@ -138,6 +138,7 @@ class Row:
         cells: one for each column of the table.
         comparison: with the baseline; None without a baseline and for itself.
         reference: the paper's value, or None.
+        seeds: repeats that it should have.
         absences: seeds not in the cells.
     """
 
@@ -148,6 +149,7 @@ class Row:
     cells: tuple[Cell, ...]
     comparison: Comparison | None
     reference: Reference | None
+    seeds: tuple[int, ...]
     absences: tuple[Absence, ...]
 
 
@@ -163,11 +165,12 @@ class AblationTable:
         components: columns of check marks.
         baselines: arms that differences are taken to, one a block at most.
         reference_name: where the paper's values stand.
-        seeds: repeats every arm should have.
+        seeds: repeats that some arm should have.
         blocks: number of rows in each block; rows of different blocks do not compete.
         rows: arms in the study's order.
         protocol: what all results share, in one line.
         protocol_notes: allowed differences of protocol.
+        extent_notes: why arms have the repeats they have, and what a search before them cost.
         superseded: number of runs left out because a later one has their arm and seed.
         interval: which one, of INTERVALS.
     """
@@ -187,6 +190,7 @@ class AblationTable:
     protocol_notes: tuple[str, ...]
     superseded: int
     interval: str = T_INTERVAL
+    extent_notes: tuple[str, ...] = ()
 
     @property
     def main(self) -> int:
@@ -215,15 +219,17 @@ def ablation_table(record: StudyRecord, choices: Choices = DEFAULT) -> AblationT
     trials = current_trials(students)
     superseded = len(students) - len(trials)
     arms = tuple(layout.get("arms") or trials["arm"].drop_duplicates())
-    seeds = tuple(record.specification.get("seeds") or sorted(set(trials["seed"])))
+    seeds = _seeds(record.specification, arms) or dict.fromkeys(arms, tuple(sorted(set(trials["seed"]))))
+    every_seed = tuple(dict.fromkeys(seed for of_arm in seeds.values() for seed in of_arm))
     blocks = _blocks(layout, arms)
     shown = {*arms, *(baseline for _, baseline in blocks)}
-    trials = trials[trials["arm"].isin(shown) & trials["seed"].isin(seeds)]
+    trials = trials[trials["arm"].isin(shown) & trials["seed"].isin(every_seed)]
     finished = trials[trials["state"] == keys.FINISHED]
     notes = protocols.check(finished, choices.allow, protocols.stated(layout.get("group_by") or ()))
     columns = table_columns(layout, metric)
     main = next(each for each in columns if each.stored == _study_column(metric).stored)
     builder = _RowBuilder(by_arm(trials, columns), columns, columns.index(main), seeds, layout, choices.interval)
+    rows = builder.rows(blocks)
     return AblationTable(
         study=record.study,
         question=str(record.specification.get("question") or ""),
@@ -233,13 +239,17 @@ def ablation_table(record: StudyRecord, choices: Choices = DEFAULT) -> AblationT
         components=tuple(layout.get("components") or ()),
         baselines=tuple(dict.fromkeys(baseline for _, baseline in blocks if baseline)),
         reference_name=str(layout.get("reference_name") or ""),
-        seeds=seeds,
+        seeds=every_seed,
         blocks=tuple(len(members) for members, _ in blocks),
-        rows=builder.rows(blocks),
+        rows=rows,
         protocol=protocols.brief(finished),
         protocol_notes=tuple(notes),
         superseded=superseded,
         interval=choices.interval,
+        extent_notes=(
+            *repeat_notes(record.specification, _samples(rows, columns.index(main), main)),
+            *tuning_notes(record),
+        ),
     )
 
 
@@ -255,7 +265,7 @@ def student_trials(record: StudyRecord) -> pd.DataFrame:
     A specification that lists `trials` (ids of the present plan) leaves out what earlier versions of the study ran.
     """
     trials = record.trials
-    trials = trials[(trials["kind"] == "student") & (trials["arm"] != SEARCH_ARM)]
+    trials = trials[(trials["kind"] == "student") & (trials["arm"] != keys.SEARCH_ARM)]
     planned = record.specification.get("trials")
     return trials[trials["trial_id"].isin(planned)] if planned else trials
 
@@ -263,6 +273,28 @@ def student_trials(record: StudyRecord) -> pd.DataFrame:
 def current_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """The newest trial of every arm and seed: a study edited and run again leaves the older ones in the store."""
     return trials.sort_values("started", kind="stable").drop_duplicates(["arm", "seed"], keep="last")
+
+
+def _seeds(specification: Mapping[str, Any], arms: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The seeds that each arm should have; empty where the study does not say."""
+    common = tuple(specification.get("seeds") or ())
+    own: Mapping[str, Sequence[int]] = specification.get("arm_seeds") or {}
+    return {arm: tuple(own.get(arm, common)) for arm in arms} if common else {}
+
+
+def _extent_notes(record: StudyRecord, rows: Sequence[Row], main: int, each: Column) -> Iterator[str]:
+    yield from repeat_notes(record.specification, _samples(rows, main, each))
+    yield from tuning_notes(record)
+
+
+def _samples(rows: Sequence[Row], main: int, each: Column) -> dict[str, Sample]:
+    """What a rule about repeats judges of every arm, printed unit."""
+    values = {row.arm: {seed: each.scale * value for seed, value in row.cells[main].by_seed.items()} for row in rows}
+    return {row.arm: Sample(row.label, len(row.seeds), values[row.arm], values.get(_baseline(row), {})) for row in rows}
+
+
+def _baseline(row: Row) -> str:
+    return row.comparison.baseline if row.comparison else ""
 
 
 def _study_column(metric: Mapping[str, Any]) -> Column:
@@ -303,7 +335,7 @@ class _RowBuilder:
     trials: dict[str, list[dict[str, Any]]]
     columns: tuple[Column, ...]
     main: int
-    seeds: tuple[int, ...]
+    seeds: Mapping[str, tuple[int, ...]]
     layout: Mapping[str, Any]
     interval: str
 
@@ -324,6 +356,7 @@ class _RowBuilder:
             cells=cells,
             comparison=comparison,
             reference=self._reference(arm, cells[self.main]),
+            seeds=self.seeds[arm],
             absences=tuple(self._absences(arm)),
         )
 
@@ -360,7 +393,7 @@ class _RowBuilder:
     def _absences(self, arm: str) -> list[Absence]:
         trials = {trial["seed"]: trial for trial in self.trials.get(arm, ())}
         absent = []
-        for seed in self.seeds:
+        for seed in self.seeds[arm]:
             trial = trials.get(seed)
             if trial is None:
                 absent.append(Absence(arm, seed, MISSING))

@@ -140,14 +140,13 @@ class _Layout:
 
     def _cell(self, row: Row, each: Column, cell: Cell, rank: _Rank, marks: tuple[int, ...]) -> Entry:
         """A metric of an arm; a mark where seeds are absent, and why where all are."""
-        if not self._is_complete(each, cell):
+        if not self._is_complete(row, each, cell):
             return Entry(cell_text(cell.statistics, each) if cell.sources else _why_empty(row), marks=marks)
         mean = round(cell.statistics.mean, each.decimals)
         return Entry(cell_text(cell.statistics, each), mean == rank.best, mean == rank.second)
 
-    def _is_complete(self, each: Column, cell: Cell) -> bool:
-        needed = 1 if each.metric in ARCHITECTURE else len(self.table.seeds)
-        return cell.statistics.n >= needed
+    def _is_complete(self, row: Row, each: Column, cell: Cell) -> bool:
+        return cell.statistics.n >= (1 if each.metric in ARCHITECTURE else len(row.seeds))
 
     def _ranks(self, block: Sequence[Row]) -> dict[str, _Rank]:
         return {each.stored: self._rank(block, index) for index, each in enumerate(self.table.columns)}
@@ -155,7 +154,7 @@ class _Layout:
     def _rank(self, block: Sequence[Row], index: int) -> _Rank:
         """Among complete cells only. Of two rows the second best is the worst: not underlined."""
         each = self.table.columns[index]
-        complete = [row.cells[index].statistics.mean for row in block if self._is_complete(each, row.cells[index])]
+        complete = [row.cells[index].statistics.mean for row in block if self._is_complete(row, each, row.cells[index])]
         means = sorted(
             {round(mean, each.decimals) for mean in complete if not math.isnan(mean)}, reverse=each.mode != "min"
         )
@@ -236,6 +235,7 @@ def _remarks(table: AblationTable) -> Iterator[str]:
     if table.protocol:
         yield f"Protocol: {table.protocol}."
     yield from table.protocol_notes
+    yield from table.extent_notes
     if table.superseded:
         yield f"{table.superseded} older runs of the same arm and seed in the store are left out."
 

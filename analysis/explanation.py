@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 
 from analysis import protocols
 from analysis.ablation import (
-    SEARCH_ARM,
     AblationTable,
     Absence,
     Cell,
@@ -31,6 +30,7 @@ from analysis.provenance import AGGREGATION
 from analysis.search import SearchTrial, search_table
 from analysis.sheet import CONFIDENCE, SELECTION, cell_text, difference_text, number, seeds_text, signed
 from analysis.store import StudyRecord
+from orchestrator import keys
 
 WIDTH = 13  # of the names of the fields, in text
 CONFIG = "config.yaml"  # artifact of a run: its resolved configuration
@@ -193,9 +193,9 @@ def _of_arm(record: StudyRecord, table: AblationTable, row: Row, position: int) 
 def _of_trial(record: StudyRecord, each: Column, trial_id: str) -> Explanation:
     """A trial of the search is one run; what did not use its whole budget has no value."""
     trials = record.trials[record.trials["trial_id"] == trial_id]
-    cell = cell_of(by_arm(trials, [each])[SEARCH_ARM], each)
+    cell = cell_of(by_arm(trials, [each])[keys.SEARCH_ARM], each)
     last = trials.iloc[-1]
-    absence = Absence(SEARCH_ARM, int(last["seed"]), last["state"], last["reason"], last["run_id"])
+    absence = Absence(keys.SEARCH_ARM, int(last["seed"]), last["state"], last["reason"], last["run_id"])
     return Explanation(
         study=record.study,
         arm=trial_id,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis import protocols
-from analysis.ablation import SEARCH_ARM, current_trials, has_value, student_trials
+from analysis.ablation import current_trials, has_value, student_trials
 from analysis.columns import Column, column
 from analysis.statistics import Repeats, repeats
 from analysis.store import METRICS, PARAMS, StudyRecord
@@ -66,7 +66,7 @@ def search_table(record: StudyRecord, allow: Collection[str] = (), top: int = TO
     search, metric = record.specification.get("search"), record.specification["metric"]
     if not search:
         return None
-    trials = record.trials[(record.trials["kind"] == "student") & (record.trials["arm"] == SEARCH_ARM)]
+    trials = record.trials[(record.trials["kind"] == "student") & (record.trials["arm"] == keys.SEARCH_ARM)]
     each = column(metric["name"], metric["select"], metric["mode"])
     finished = trials[trials["state"] == keys.FINISHED]
     base = base_trials(record, METRICS + each.stored)

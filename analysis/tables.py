@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis.ablation import DEFAULT, Choices, ablation_table, chosen_layout
 from analysis.ablation_sheet import ablation_sheet
 from analysis.columns import table_columns
+from analysis.extent import SECONDS
 from analysis.render import FORMATS, sidecar
 from analysis.search import search_table
 from analysis.search_sheet import search_sheet
@@ -25,7 +26,7 @@ def read(store: Store, study: str, choices: Choices = DEFAULT) -> StudyRecord:
     specification = store.specification(study)
     columns = table_columns(chosen_layout(specification, choices), specification["metric"])
     params = None if specification.get("search") else ()
-    return store.read(study, metrics=[each.stored for each in columns], params=params)
+    return store.read(study, metrics=[*(each.stored for each in columns), SECONDS], params=params)
 
 
 def sheets(record: StudyRecord, choices: Choices = DEFAULT) -> list[Sheet]:

@@ -51,6 +51,11 @@ class Arithmetic:
         """The context of a forward pass."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
 
 def normalise(images: Tensor, device: torch.device) -> Tensor:
     """RGB bytes (B, 3, S, S) to ImageNet-normalised floats on `device`, channels last in memory."""

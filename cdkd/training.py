@@ -113,7 +113,7 @@ def train(
             report(EpochReport(epoch, metrics))
         return dict(done["summary"])
     try:
-        return _Training(config, report, folder, teacher_file, world).run()
+        return Training(config, report, folder, teacher_file, world).run()
     finally:
         # A worker trains one trial after another: the last one's images must be gone before the next one's come.
         gc.collect()
@@ -148,11 +148,11 @@ def _require_score(config: TrainingConfig, split: Split, keypoint_set: KeypointS
         raise ConfigError([ConfigProblem("evaluation.select", problem)])
 
 
-class _Training:
-    """The state of one training between its steps."""
+class Training:
+    """The state of one training between its steps; `train` runs it, a pilot only times parts of it."""
 
     def __init__(
-        self, config: TrainingConfig, report: Report, folder: Path, teacher_file: Path | None, world: World
+        self, config: TrainingConfig, report: Report, folder: Path, teacher_file: Path | None, world: World = ALONE
     ) -> None:
         if config.runtime.threads:
             torch.set_num_threads(config.runtime.threads)
@@ -229,7 +229,7 @@ class _Training:
         rate = learning_rate_factor(config.train, epoch)
         self.distiller.set_epoch(epoch - 1, config.train.epochs)
         set_learning_rates(self.optimizers, rate)
-        dataset = self._train_dataset()
+        dataset = self.train_dataset()
         dataset.set_epoch(epoch)
         batches = epoch_batches(
             len(dataset), config.train.batch_size, config.seed, epoch, self.world.rank, self.world.size
@@ -237,7 +237,7 @@ class _Training:
         metrics = train_one_epoch(
             model,
             self.distiller,
-            self._load(dataset, batches),
+            self.load(dataset, batches),
             self.optimizers,
             arithmetic=self.arithmetic,
             epoch=epoch,
@@ -248,7 +248,8 @@ class _Training:
         metrics["time/epoch_seconds"] = time.perf_counter() - started
         return metrics
 
-    def _train_dataset(self) -> PoseDataset:
+    def train_dataset(self) -> PoseDataset:
+        """The training examples."""
         return self._dataset(self.splits.train.instances, is_training=True)
 
     def _dataset(self, instances: Sequence[PersonInstance], *, is_training: bool) -> PoseDataset:
@@ -265,33 +266,39 @@ class _Training:
             image_cache=self.images,
         )
 
-    def _load(self, dataset: PoseDataset, batches: list[list[int]]) -> Iterator[dict[str, Tensor]]:
+    def load(self, dataset: PoseDataset, batches: list[list[int]]) -> Iterator[dict[str, Tensor]]:
+        """Batches of a data set, as this training loads them."""
         is_cuda = self.arithmetic.device.type == "cuda"
         return load_batches(dataset, batches, workers=self.config.runtime.loader_workers, pins_memory=is_cuda)
 
     def _score(self, net: PoseNet, split: Split, persons_file: Path | None = None) -> dict[str, float]:
         """Scores of a split; those of single persons go into a file, if one is given."""
-        predictions = self._predict(net, split.instances)
+        predictions = self.predict(net, split.instances)
         config = self.config
         if persons_file is not None and self.world.is_first:
             write_arrays(persons_file, scores_of_persons(predictions, split, self.keypoint_set, config.evaluation))
         return score(predictions, split, self.keypoint_set, config.evaluation, box_padding=config.data.box_padding)
 
     def _score_detected(self, net: PoseNet, split: Split) -> dict[str, float]:
-        predictions = self._predict(net, split.detected)
+        predictions = self.predict(net, split.detected)
         config = self.config
         return score_detected(
             predictions, split, self.keypoint_set, config.evaluation, box_padding=config.data.box_padding
         )
 
-    def _predict(self, net: PoseNet, persons: Sequence[PersonInstance]) -> Predictions:
+    def predict(self, net: PoseNet, persons: Sequence[PersonInstance]) -> Predictions:
+        """Keypoints of persons, as this training scores them.
+
+        Raises:
+            Diverged: a score is not finite.
+        """
         dataset = self._dataset(persons, is_training=False)
         size = self.config.evaluation.batch_size
         mine = list(range(self.world.rank, len(dataset), self.world.size))
         batches = [mine[start : start + size] for start in range(0, len(mine), size)]
         predictions = predict(
             net,
-            self._load(dataset, batches),
+            self.load(dataset, batches),
             arithmetic=self.arithmetic,
             simcc=self.config.simcc,
             evaluation=self.config.evaluation,

@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = {
     "run": "do what a study asks for; run again, it continues",
     "status": "show where a running or past study stands",
     "stop": "stop a running study cleanly",
+    "teachers": "list the trained teachers that studies share",
     "table": "print a study's table from the MLflow store",
     "explain": "show which runs made a cell of a study's table",
     "figure": "draw a study's figures from the MLflow store",

@@ -15,6 +15,7 @@ from typing import Any
 from cdkd.config import TrainingConfig, flatten_keys, resolve, to_mapping
 from cdkd.data.content import content_digest
 from cdkd.data.errors import DataError
+from orchestrator import keys
 from orchestrator.errors import Place, Problem, UserError
 from orchestrator.fingerprint import file_digest, fingerprint, protocol
 from orchestrator.library import slug
@@ -23,7 +24,6 @@ from orchestrator.plan import Metric, Plan, SearchSpec, TrialSpec
 from orchestrator.space import conditions, extremes
 from orchestrator.study import Study
 
-SEARCH_ARM = "search"
 TEACHER_ARM = "teacher"
 SHORT = 8  # digits of a fingerprint in a trial's id
 
@@ -36,11 +36,13 @@ def compile_study(study: Study) -> Plan:
     """
     identify = _Identifier(study.metric)
     trials: list[TrialSpec] = []
+    reserve: list[TrialSpec] = []
     teachers: dict[str, TrialSpec] = {}
+    certain = study.seeds[: study.repeats.minimum] if study.repeats else study.seeds
     for name, seed, config, overrides in _trainings(study):
         with _located(study, config):
             spec, teacher = identify.student(config, name, seed, overrides)
-        trials.append(spec)
+        (trials if seed in certain else reserve).append(spec)
         if teacher is not None:
             teachers.setdefault(teacher.fingerprint, teacher)
     if study.search is not None:
@@ -57,8 +59,32 @@ def compile_study(study: Study) -> Plan:
         search=study.search,
         base=to_mapping(study.config),
         seeds=study.seeds,
-        gpu_hours=study.gpu_hours,
+        budget=study.budget,
+        reserve=tuple(reserve),
+        repeats=study.repeats,
     )
+
+
+def begun_afresh(plan: Plan, generation: int, since: float) -> Plan:
+    """The plan of a study that was begun afresh: its trials have ids of their own, so that older ones are kept.
+
+    Args:
+        plan: as compiled.
+        generation: how often the study was begun afresh; 0: never.
+        since: when it was last begun afresh, seconds since 1970.
+    """
+    if not generation:
+        return plan
+
+    def renamed(specs: tuple[TrialSpec, ...]) -> tuple[TrialSpec, ...]:
+        return tuple(_of_generation(spec, generation) for spec in specs)
+
+    trials, reserve = renamed(plan.trials), renamed(plan.reserve)
+    return replace(plan, trials=trials, reserve=reserve, generation=generation, fresh_since=since)
+
+
+def _of_generation(spec: TrialSpec, generation: int) -> TrialSpec:
+    return replace(spec, trial_id=f"{spec.trial_id}-fresh{generation}", generation=generation) if generation else spec
 
 
 def _trainings(study: Study) -> Iterator[tuple[str, int, TrainingConfig, dict[str, Any]]]:
@@ -82,9 +108,26 @@ def search_trial(plan: Plan, number: int, overrides: Mapping[str, Any]) -> tuple
     assert plan.search is not None
     seed = plan.search.training_seed
     config = resolve(plan.base, overrides, {"seed": seed})
-    spec, teacher = _Identifier(plan.metric).student(config, SEARCH_ARM, seed, dict(overrides))
-    trial_id = f"{SEARCH_ARM}-{number:04d}-{spec.fingerprint[:SHORT]}"
-    return replace(spec, trial_id=trial_id, number=number), teacher
+    spec, teacher = _Identifier(plan.metric).student(config, keys.SEARCH_ARM, seed, dict(overrides))
+    trial_id = f"{keys.SEARCH_ARM}-{number:04d}-{spec.fingerprint[:SHORT]}"
+    return _of_generation(replace(spec, trial_id=trial_id, number=number), plan.generation), teacher
+
+
+def refit_trial(plan: Plan, arm: str, seed: int, overrides: Mapping[str, Any]) -> tuple[TrialSpec, TrialSpec | None]:
+    """The training of a configuration that the search found, on a fresh seed, and the teacher it needs.
+
+    Args:
+        plan: the study's plan.
+        arm: one of `orchestrator.design.refit_arms`.
+        seed: of the training.
+        overrides: what the sampler proposed, by dotted path.
+
+    Raises:
+        DataError: its data cannot be read.
+    """
+    config = resolve(plan.base, overrides, {"seed": seed})
+    spec, teacher = _Identifier(plan.metric).student(config, arm, seed, dict(overrides))
+    return _of_generation(spec, plan.generation), teacher
 
 
 def _search_teachers(study: Study, search: SearchSpec, identify: _Identifier) -> Iterator[TrialSpec]:
@@ -99,7 +142,7 @@ def _search_teachers(study: Study, search: SearchSpec, identify: _Identifier) ->
     for change in [{}, *changes]:
         config = resolve(base, change, {"seed": search.training_seed})
         with _located(study, config):
-            teacher = identify.student(config, SEARCH_ARM, search.training_seed, change)[1]
+            teacher = identify.student(config, keys.SEARCH_ARM, search.training_seed, change)[1]
         if teacher is not None:
             found[teacher.fingerprint] = teacher
     if len(found) == 1:

@@ -23,17 +23,19 @@ from typing import Any
 from orchestrator import keys
 from orchestrator.execution import LOST, STOPPED, Job, Outcome
 from orchestrator.failpoints import failpoint
-from orchestrator.history import History, TrialHistory
-from orchestrator.ledger import Ledger, LedgerError, Record, read_from
+from orchestrator.further import RefitTrial, further_trials
+from orchestrator.history import History, TrialHistory, value_of
+from orchestrator.ledger import Ledger, Record
 from orchestrator.paths import StudyPaths
-from orchestrator.plan import Metric, Plan, TrialSpec
+from orchestrator.plan import TEACHER, Plan, Resources, TrialSpec
+from orchestrator.reuse import finished_students
 from orchestrator.sampler import Evaluation, Proposal, Sampler
 from orchestrator.teachers import TeacherStore
 
 logger = logging.getLogger(__name__)
 
-TEACHER = "teacher"
 SECONDS = "time/epoch_seconds"
+BUDGETS = {"gpu_hours": "GPU hours", "cpu_hours": "CPU hours"}
 MAX_LOSSES = 3
 """How often a trial whose worker died is started again by one driver."""
 
@@ -69,6 +71,7 @@ class Conductor:
         retry_failed: bool = False,
         listeners: Iterable[Listener] = (),
         search_trials: SearchTrials | None = None,
+        refit_trial: RefitTrial | None = None,
     ) -> None:
         """Replay the ledger and settle what is left to do.
 
@@ -79,6 +82,7 @@ class Conductor:
             retry_failed: run failed and diverged trials once more.
             listeners: told of every record after it is on disk.
             search_trials: `orchestrator.compiler.search_trial`; needed when the plan has a search.
+            refit_trial: `orchestrator.compiler.refit_trial`; needed when the search is to be refitted.
 
         Raises:
             UserError: the search names an unknown sampler or pruner, or a wrong option of one.
@@ -95,14 +99,16 @@ class Conductor:
         self._tried: set[str] = set()
         self._proposals: dict[str, Proposal] = {}
         self._search_trials = search_trials
+        self._refit_trial = refit_trial
         self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
-        past = [trial.spec for trial in self.history.trials.values()]
+        self._epoch_seconds = _epoch_seconds(self.history)
+        past = [trial.spec for trial in self.history.trials.values() if self._is_present(trial.spec)]
         self._same: dict[str, dict[str, None]] = {}  # ids of the trials that are the same training, by fingerprint
         for spec in past:
             self._same.setdefault(spec.fingerprint, {})[spec.trial_id] = None
-        self._is_settled = False
+        self._is_settled = self._is_extended = False
         searched = [spec for spec in past if spec.number >= 0] if plan.search is not None else []
         self._own = {spec.trial_id: spec for spec in (*plan.teachers, *plan.trials, *searched)}
         teachers = [*(spec for spec in past if spec.kind == TEACHER), *plan.teachers]
@@ -127,24 +133,40 @@ class Conductor:
         """
         if self.stop_reason or self.is_spent():
             return None
-        self._settle()
-        found = self._next_teacher() or self._next_waiting() or self._next_proposal()
+        found = self._look()
+        while found is None and not (self._is_settled and self._is_extended):
+            found = self._look()  # what was answered without training may ask for more
         if found is not None:
             return found
-        is_over = not self._waiting and not self.running() and self._remaining_proposals() == 0
+        is_over = not self._waiting and not self.running() and self.remaining_proposals() == 0
         return None if is_over else WAIT
 
     def is_spent(self) -> bool:
-        """Whether the study's budget of GPU hours is used up: no trial is begun then, running ones go on."""
-        limit = self.plan.gpu_hours
-        return limit is not None and self.gpu_hours() >= limit
+        """Whether the study's budget is used up: nothing is begun then, running trials leave after their epoch."""
+        return bool(self.spent_budget())
 
-    def gpu_hours(self) -> float:
-        """GPU hours of the epochs that this study trained, by the time each epoch took."""
-        resources = self.plan.resources
-        trained = [trial for trial in self.history.trials.values() if trial.attempt > 0]
-        seconds = sum(values.get(SECONDS, 0.0) for trial in trained for values in trial.epochs.values())
-        return seconds * resources.num_workers * resources.gpus_per_worker / 3600
+    def spent_budget(self) -> str:
+        """The limit that is used up, in words; empty while there is budget left."""
+        for name, limit in dataclasses.asdict(self.plan.budget).items():
+            if limit is not None and self.device_hours(name) >= limit:
+                return f"the budget of {limit:g} {BUDGETS[name]} is used up"
+        return ""
+
+    def device_hours(self, name: str = "gpu_hours") -> float:
+        """Hours of the devices that the trained epochs of this study held, by the time each epoch took.
+
+        Args:
+            name: a field of `orchestrator.plan.Budget`.
+        """
+        return _device_hours(self._epoch_seconds, self.plan.resources, name)
+
+    def left_out(self) -> list[TrialHistory | TrialSpec]:
+        """What the plan asks for and is not over: trials begun and interrupted, then trials never begun."""
+        open_trials = [self.history.trials.get(spec.trial_id, spec) for spec in self._waiting]
+        cut = [trial for trial in self.history.trials.values() if trial.state == keys.INTERRUPTED]
+        begun = {trial.spec.trial_id: trial for trial in cut if trial.spec.trial_id in self._own}
+        rest = [item for item in open_trials if _id_of(item) not in begun]
+        return [*begun.values(), *rest]
 
     def running(self) -> list[TrialHistory]:
         """The trials that run now."""
@@ -153,6 +175,10 @@ class Conductor:
     def unfinished_teachers(self) -> int:
         """How many teachers are still to be trained, the running ones included."""
         return sum(not self._teachers.is_complete(fingerprint) for fingerprint in self._needed_teachers())
+
+    def remaining_proposals(self) -> int:
+        """How many more trials the search will propose."""
+        return self._sampler.remaining() if self._sampler is not None else 0
 
     def has_failures(self) -> bool:
         """Whether some trial of this plan failed or diverged."""
@@ -195,7 +221,7 @@ class Conductor:
             failpoint("after_epoch")
             if self._should_prune(trial, epoch, metrics):
                 self._pruned.add(trial_id)
-        return trial_id in self._pruned or bool(self.stop_reason)
+        return trial_id in self._pruned or bool(self.stop_reason) or self.is_spent()
 
     def on_outcome(self, trial_id: str, attempt: int, outcome: Outcome) -> None:
         """An attempt ended; a superseded attempt has no say."""
@@ -253,7 +279,8 @@ class Conductor:
             reason = f"pruned after epoch {trial.last_epoch}"
             self._end(trial, keys.PRUNED, dataclasses.replace(outcome, reason=reason))
         else:
-            self._end(trial, keys.INTERRUPTED, dataclasses.replace(outcome, reason=self.stop_reason))
+            reason = self.stop_reason or self.spent_budget()
+            self._end(trial, keys.INTERRUPTED, dataclasses.replace(outcome, reason=reason))
 
     def _lost(self, trial: TrialHistory, outcome: Outcome) -> None:
         spec = trial.spec
@@ -296,6 +323,30 @@ class Conductor:
         return should_prune and epoch < trial.spec.config["train"]["epochs"]
 
     # Choosing.
+
+    def _look(self) -> TrialSpec | None:
+        self._settle()
+        self._extend()
+        return self._next_teacher() or self._next_waiting() or self._next_proposal()
+
+    def _extend(self) -> None:
+        """Take in the trials that the results ask for: further repeats, and the refit of a search that is over."""
+        if self._is_extended:
+            return
+        self._is_extended = True
+        is_over = self.remaining_proposals() == 0 and not any(self._is_open_proposal(name) for name in self._own)
+        due = further_trials(self.plan, self.history, self._refit_trial if is_over else None)
+        new = {spec.trial_id: spec for spec in due if spec.trial_id not in self._own}
+        if not new:
+            return
+        self._append(keys.EXTENDED, {"trials": [dataclasses.asdict(spec) for spec in new.values()]})
+        self._own |= new
+        self._waiting += [spec for spec in new.values() if self._is_open(spec.trial_id)]
+        self._is_settled = False
+        self._settle()
+
+    def _is_open_proposal(self, trial_id: str) -> bool:
+        return self._own[trial_id].number >= 0 and self._is_open(trial_id)
 
     def _settle(self) -> None:
         """Answer every waiting trial that needs no training: reused, answered before, or without a teacher."""
@@ -348,16 +399,20 @@ class Conductor:
         self._tell(trial)
 
     def _twins(self, spec: TrialSpec) -> list[TrialHistory]:
-        """The other trials of this study that are the same training."""
+        """The other trials of this study that are the same training; not those from before it was begun afresh."""
         names = self._same.get(spec.fingerprint, {})
         return [self.history.trials[name] for name in names if name != spec.trial_id]
+
+    def _is_present(self, spec: TrialSpec) -> bool:
+        """Whether a trial is of the study as it was last begun afresh; teachers always are."""
+        return spec.kind == TEACHER or spec.generation == self.plan.generation
 
     def _other_studies(self) -> dict[str, tuple[str, TrialHistory]]:
         """Finished students of the other studies: where each is, by fingerprint."""
         if self._elsewhere is None:
             self._elsewhere = {}
             for ledger in self.paths.other_ledgers():
-                self._elsewhere.update(_finished_students(ledger))
+                self._elsewhere.update(finished_students(ledger, self.plan.fresh_since))
         return self._elsewhere
 
     def _next_teacher(self) -> TrialSpec | None:
@@ -389,7 +444,7 @@ class Conductor:
     def _needed_teachers(self) -> list[str]:
         """Fingerprints of the teachers that unfinished students and the search ask for, in the plan's order."""
         wanted = {spec.teacher for spec in self._waiting} | {trial.spec.teacher for trial in self.running()}
-        if self._remaining_proposals():
+        if self.remaining_proposals():
             wanted |= {spec.fingerprint for spec in self.plan.teachers}
         return [fingerprint for fingerprint in self._teacher_specs if fingerprint in wanted]
 
@@ -398,7 +453,7 @@ class Conductor:
 
     def _next_proposal(self) -> TrialSpec | None:
         """Ask the sampler, unless a proposal is still waiting to begin."""
-        while self._remaining_proposals() and not any(spec.number >= 0 for spec in self._waiting):
+        while self.remaining_proposals() and not any(spec.number >= 0 for spec in self._waiting):
             self._propose()
             self._settle()
             found = self._next_waiting()
@@ -435,9 +490,6 @@ class Conductor:
         self._proposals[name], self._own[name] = proposal, spec
         self._start(spec, 0)
         self._end(self.history.trials[name], keys.FAILED, Outcome(keys.FAILED, reason=reason))
-
-    def _remaining_proposals(self) -> int:
-        return self._sampler.remaining() if self._sampler is not None else 0
 
     def _is_ready(self, spec: TrialSpec) -> bool:
         if any(twin.state == keys.RUNNING for twin in self._twins(spec)):
@@ -494,6 +546,9 @@ class Conductor:
             spec = data["trial"]
             self._same.setdefault(spec["fingerprint"], {})[spec["trial_id"]] = None
         self._is_settled &= event == keys.EPOCH
+        self._is_extended &= event in (keys.EPOCH, keys.EXTENDED)
+        if event == keys.EPOCH and data["attempt"] > 0:
+            self._epoch_seconds += data["metrics"].get(SECONDS, 0.0)
         for listener in self._listeners:
             listener(record)
         return record
@@ -532,6 +587,8 @@ class Conductor:
             if record.event not in (keys.STARTED, keys.REUSED) or "search" not in record.data:
                 continue
             trial = self.history.trials[record.data["trial"]["trial_id"]]
+            if not self._is_present(trial.spec):
+                continue
             proposal = Proposal(**record.data["search"])
             found.setdefault(proposal.number, (proposal, self._evaluation(trial)))
         return [found[number] for number in sorted(found)]
@@ -542,7 +599,7 @@ class Conductor:
         for record in records:
             trial = self.history.trials.get(record.data.get("trial_id", "")) if record.event == keys.EPOCH else None
             value = record.data["metrics"].get(self.plan.metric.name) if trial is not None else None
-            if trial is not None and trial.spec.number >= 0 and value is not None:
+            if trial is not None and trial.spec.number >= 0 and self._is_present(trial.spec) and value is not None:
                 seen.setdefault((trial.spec.number, record.data["epoch"]), value)
         return [(number, epoch, value) for (number, epoch), value in seen.items()]
 
@@ -553,37 +610,25 @@ class Conductor:
         return Evaluation(trial.spec.number, trial.spec.trial_id, state, value)
 
 
-def value_of(metric: Metric, summary: dict[str, float], epochs: dict[int, dict[str, float]]) -> float | None:
-    """The study's score of a finished training, or None when it did not report it.
-
-    `best/<name>` and `final/<name>` of the summary count first; a number that only epochs report (a loss,
-    say) is taken from its best or last epoch; a cost such as `train_seconds` has one value.
-    """
-    section = "best" if metric.select == "best" else "final"
-    for name in (f"{section}/{metric.name}", metric.name):
-        if name in summary:
-            return summary[name]
-    values = [metrics[metric.name] for _, metrics in sorted(epochs.items()) if metric.name in metrics]
-    if not values:
-        return None
-    if metric.select == "last":
-        return values[-1]
-    return max(values) if metric.mode == "max" else min(values)
-
-
 def _is_failure(trial: TrialHistory) -> bool:
     """A proposal that diverges is an answer to the sampler; an arm that does is missing from the table."""
     return trial.state == keys.FAILED or (trial.state == keys.DIVERGED and trial.spec.number < 0)
 
 
-def _finished_students(ledger: Path) -> dict[str, tuple[str, TrialHistory]]:
-    try:
-        history = History.replay(read_from(ledger)[0])
-    except LedgerError as error:
-        logger.warning("%s: nothing is taken over from it: %s", ledger, error)
-        return {}
-    return {
-        trial.spec.fingerprint: (trial.reused_from or f"{ledger.parent.name}/{name}", trial)
-        for name, trial in history.trials.items()
-        if trial.state == keys.FINISHED and trial.spec.kind != TEACHER
-    }
+def spent_hours(history: History, resources: Resources, name: str) -> float:
+    """Device hours that a study's epochs took so far; `name` is a field of `orchestrator.plan.Budget`."""
+    return _device_hours(_epoch_seconds(history), resources, name)
+
+
+def _epoch_seconds(history: History) -> float:
+    trained = [trial for trial in history.trials.values() if trial.attempt > 0]
+    return sum(values.get(SECONDS, 0.0) for trial in trained for values in trial.epochs.values())
+
+
+def _device_hours(seconds: float, resources: Resources, name: str) -> float:
+    each = resources.gpus_per_worker if name == "gpu_hours" else resources.cpus_per_worker
+    return seconds * resources.num_workers * each / 3600
+
+
+def _id_of(item: TrialHistory | TrialSpec) -> str:
+    return item.trial_id if isinstance(item, TrialSpec) else item.spec.trial_id

@@ -24,6 +24,8 @@ from orchestrator.yaml_reader import Node
 
 MOST_ARMS = 2000
 BASELINE = "baseline"
+BASE_ARM = "base"
+"""The arm that a refit is compared with: the study's configuration without the search."""
 FULL = "full"
 DESIGNS = ("ladder", "leave_one_out", FULL, BASELINE, "one_factor", "factorial", "pairwise", "arms")
 
@@ -36,6 +38,11 @@ class Component:
     off: Layer
     needs: tuple[str, ...]
     place: Place
+
+
+def refit_arms(top: int) -> tuple[str, ...]:
+    """Names of the arms that train the best configurations of a search again, best first."""
+    return tuple(f"best-{rank}" for rank in range(1, top + 1))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator import keys
 from orchestrator.ledger import Record
-from orchestrator.plan import TrialSpec
+from orchestrator.plan import Metric, TrialSpec
 
 
 @dataclass
@@ -105,6 +105,8 @@ class History:
             return self._reported(record)
         if record.event == keys.ENDED:
             return self._ended(record)
+        if record.event == keys.EXTENDED:
+            self.specification = _extended(self.specification, [trial_spec(item) for item in data["trials"]])
         return ()
 
     def interrupt(self) -> tuple[str, ...]:
@@ -160,7 +162,39 @@ class History:
         return (data["trial_id"],)
 
 
+def _extended(specification: dict[str, Any], specs: list[TrialSpec]) -> dict[str, Any]:
+    """A specification with trials that the results asked for."""
+    planned = dict(specification.get("planned", {}))
+    planned["trials"] = planned.get("trials", 0) + len(specs)
+    epochs = sum(int(spec.config["train"]["epochs"]) for spec in specs)
+    planned["student_epochs"] = planned.get("student_epochs", 0) + epochs
+    arm_seeds = {arm: list(seeds) for arm, seeds in specification.get("arm_seeds", {}).items()}
+    for spec in specs:
+        if spec.arm in arm_seeds:
+            arm_seeds[spec.arm].append(spec.seed)
+    trials = [*specification.get("trials", ()), *(spec.trial_id for spec in specs)]
+    return {**specification, "trials": trials, "planned": planned, "arm_seeds": arm_seeds}
+
+
 def trial_spec(mapping: dict[str, Any]) -> TrialSpec:
     """The TrialSpec that a ledger's mapping holds; fields that a newer version added are left out."""
     names = {item.name for item in dataclasses.fields(TrialSpec)}
     return TrialSpec(**{name: value for name, value in mapping.items() if name in names})
+
+
+def value_of(metric: Metric, summary: dict[str, float], epochs: dict[int, dict[str, float]]) -> float | None:
+    """The study's score of a finished training, or None when it did not report it.
+
+    `best/<name>` and `final/<name>` of the summary count first; a number that only epochs report (a loss,
+    say) is taken from its best or last epoch; a cost such as `train_seconds` has one value.
+    """
+    section = "best" if metric.select == "best" else "final"
+    for name in (f"{section}/{metric.name}", metric.name):
+        if name in summary:
+            return summary[name]
+    values = [metrics[metric.name] for _, metrics in sorted(epochs.items()) if metric.name in metrics]
+    if not values:
+        return None
+    if metric.select == "last":
+        return values[-1]
+    return max(values) if metric.mode == "max" else min(values)

@@ -25,6 +25,8 @@ ATTEMPT = "cdkd.attempt"  # number of the latest attempt; 0 for a result taken o
 LEDGER = "cdkd.ledger"  # identity of the ledger the run was written from
 RESULTS = "cdkd.results"  # where that ledger is: host and folder
 
+SEARCH_ARM = "search"  # the arm of every trial that a search proposed
+
 # States of a trial.
 RUNNING = "running"
 FINISHED = "finished"
@@ -40,6 +42,7 @@ STARTED = "started"  # {trial: TrialSpec as a mapping, attempt: int}
 EPOCH = "epoch"  # {trial_id, attempt, epoch: int from 1, metrics: {name: number}}
 ENDED = "ended"  # {trial_id, attempt, state, summary: {name: number}, reason: str, epoch: int (last one done)}
 REUSED = "reused"  # {trial: TrialSpec as a mapping, source: "<study>/<trial id>", summary: {...}}
+EXTENDED = "extended"  # the results ask for more: {trials: [TrialSpec as a mapping, ...]}
 STOPPED = "stopped"  # one run of the study ended: {reason: str}
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+TEACHER = "teacher"
+"""The kind, and the arm, of a teacher's trial; every other one is a `student`."""
+
 
 @dataclass(frozen=True)
 class TrialSpec:
@@ -21,6 +24,7 @@ class TrialSpec:
         teacher: fingerprint of the teacher this trial needs; empty when none, or when the teacher is a given file.
         protocol: what must agree for two results to be compared in one table.
         number: Optuna's trial number for a search trial, else -1.
+        generation: how often the study was begun afresh (`--fresh`) before this trial.
     """
 
     trial_id: str
@@ -33,6 +37,7 @@ class TrialSpec:
     teacher: str
     protocol: dict[str, Any]
     number: int = -1
+    generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,31 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class RepeatRule:
+    """When an arm has enough repeats (orchestrator.repeats); the most there may be are the study's seeds."""
+
+    minimum: int
+    statistic: str  # mean | difference (to the baseline, paired by seed)
+    width: float  # half of the 95 % interval, in the metric's own unit
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a study may cost; None: no limit."""
+
+    gpu_hours: float | None = None
+    cpu_hours: float | None = None
+
+
+@dataclass(frozen=True)
+class RefitSpec:
+    """The best configurations of a search trained again, on seeds that the search has not seen."""
+
+    top: int
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class SearchSpec:
     """A search by Optuna: sampler, pruner, budget and space (orchestrator.space)."""
 
@@ -68,6 +98,7 @@ class SearchSpec:
     space: dict[str, Any]  # dotted path -> declaration, as written in the study (checked)
     training_seed: int
     enqueue: tuple[dict[str, Any], ...] = ()
+    refit: RefitSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -106,11 +137,15 @@ class Plan:
         study: name of the study.
         question: the comment or description the study opens with.
         trials: student trials in running order (empty for a pure search).
+        reserve: further repeats of the arms in the order of their seeds, begun where `repeats` asks for them.
         teachers: teacher trials, one for each distinct fingerprint, that students of this plan need.
         search: the search, or None.
         base: the base's resolved configuration with the study's `set` applied, nested plain data.
-        seeds: repeats of every arm.
-        gpu_hours: GPU hours after which no trial is started; None: no limit.
+        seeds: repeats of every arm; with `repeats` the most there may be.
+        budget: what the study may cost.
+        repeats: the rule that adds repeats; None: every arm has all seeds.
+        generation: how often the study was begun afresh (`--fresh`).
+        fresh_since: when it was last begun afresh: results from before do not count, seconds since 1970.
     """
 
     study: str
@@ -123,4 +158,8 @@ class Plan:
     search: SearchSpec | None
     base: dict[str, Any]
     seeds: tuple[int, ...]
-    gpu_hours: float | None = None
+    budget: Budget = Budget()
+    reserve: tuple[TrialSpec, ...] = ()
+    repeats: RepeatRule | None = None
+    generation: int = 0
+    fresh_since: float = 0.0

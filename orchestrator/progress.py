@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from orchestrator import keys
-from orchestrator.conductor import SECONDS, TEACHER, value_of
-from orchestrator.history import History, TrialHistory
+from orchestrator.conductor import SECONDS
+from orchestrator.history import History, TrialHistory, value_of
 from orchestrator.ledger import Record
-from orchestrator.plan import Metric
+from orchestrator.plan import TEACHER, Metric
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

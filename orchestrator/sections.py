@@ -65,6 +65,20 @@ class MetricSection:
 
 
 @dataclass(frozen=True)
+class RepeatsSection:
+    """As many repeats as an arm's interval needs: seeds 0, 1, ... between two bounds."""
+
+    ALIASES: ClassVar[dict[str, str]] = {}
+
+    min: int = entry(help="repeats that every arm has", minimum=2)
+    max: int = entry(help="repeats that no arm exceeds", minimum=2)
+    until: str = entry(
+        help="ci95 <= 0.005: half the 95 % interval of the arm's mean, in the metric's unit; "
+        "ci95(difference): of its difference to the baseline"
+    )
+
+
+@dataclass(frozen=True)
 class AblationSection:
     """Arms x seeds, every arm at full budget."""
 
@@ -76,6 +90,17 @@ class AblationSection:
     arms: Node | None = entry(None, help="explicit arms: name and overrides", holds="arms")
     design: Node | None = entry(None, help="which arms are made of components and factors", holds="design")
     seeds: tuple[int, ...] = entry((), help="seeds of the repeats; none: the base's seed", minimum=0)
+    repeats: RepeatsSection | None = entry(None, help="instead of seeds: add repeats while intervals are wide")
+
+
+@dataclass(frozen=True)
+class RefitSection:
+    """After the search: its best configurations and the base on fresh seeds, every one at full budget."""
+
+    ALIASES: ClassVar[dict[str, str]] = {}
+
+    seeds: tuple[int, ...] = entry(help="seeds of the repeats; the search's own seed is not among them", minimum=0)
+    top: int = entry(1, help="how many configurations", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -93,6 +118,7 @@ class SearchSection:
     seed: int = entry(0, help="seed of the sampler", minimum=0)
     training_seed: int | None = entry(None, help="seed of every training; none: the base's", minimum=0)
     enqueue: Node | None = entry(None, help="configurations tried first", holds="enqueue")
+    refit: RefitSection | None = entry(None, help="train the best configurations again, on fresh seeds")
 
 
 @dataclass(frozen=True)
@@ -114,7 +140,10 @@ class BudgetSection:
 
     ALIASES: ClassVar[dict[str, str]] = {}
 
-    gpu_hours: float | None = entry(None, help="GPU hours after which no trial is started", exclusive_minimum=0)
+    gpu_hours: float | None = entry(
+        None, help="GPU hours after which nothing is begun and running trials are interrupted", exclusive_minimum=0
+    )
+    cpu_hours: float | None = entry(None, help="likewise, hours of the CPUs that trials ask for", exclusive_minimum=0)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cdkd import __version__
+from cdkd import METHOD_VERSION, __version__
 from orchestrator.machine import machine
 from orchestrator.plan import Plan, TrialSpec
 
@@ -30,16 +30,32 @@ def specification(plan: Plan, command: str = "") -> dict[str, Any]:
         "metric": dataclasses.asdict(plan.metric),
         "table": dataclasses.asdict(plan.table),
         "seeds": list(plan.seeds),
+        "arm_seeds": _arm_seeds(plan),
+        "repeats": dataclasses.asdict(plan.repeats) if plan.repeats is not None else None,
+        "budget": dataclasses.asdict(plan.budget),
         "search": dataclasses.asdict(plan.search) if plan.search is not None else None,
         "resources": dataclasses.asdict(plan.resources),
         "trials": [spec.trial_id for spec in plan.trials],
         "teachers": [spec.trial_id for spec in plan.teachers],
         "planned": planned(plan),
+        "generation": plan.generation,
+        "fresh_since": plan.fresh_since,
+        "method_version": METHOD_VERSION,
         "revision": revision(),
         "versions": versions(),
         "machine": machine(wants_gpus=plan.resources.gpus_per_worker > 0),
         "command": command,
     }
+
+
+def _arm_seeds(plan: Plan) -> dict[str, list[int]]:
+    """The seeds of each arm where not every arm has all of them; a ledger's `extended` adds to these."""
+    if plan.repeats is None:
+        return {}
+    found: dict[str, list[int]] = {}
+    for spec in plan.trials:
+        found.setdefault(spec.arm, []).append(spec.seed)
+    return found
 
 
 def versions() -> dict[str, str]:

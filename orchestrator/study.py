@@ -33,17 +33,19 @@ from cdkd.config import (
 )
 from cdkd.data.paths import DATA_ROOT_VARIABLE
 from orchestrator import settings
-from orchestrator.design import BASELINE, MOST_ARMS, Arm, Component, Designer, read_components
+from orchestrator.design import BASE_ARM, BASELINE, MOST_ARMS, Arm, Component, Designer, read_components, refit_arms
 from orchestrator.errors import Place, Problem, UserError
 from orchestrator.library import base_names, find_base
 from orchestrator.metrics import column_fault, objective_fault
 from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
-from orchestrator.plan import Metric, Resources, SearchSpec, TableSpec
+from orchestrator.plan import Budget, Metric, RefitSpec, RepeatRule, Resources, SearchSpec, TableSpec
 from orchestrator.reference import Reference, reference_column
+from orchestrator.repeats import read_rule
 from orchestrator.search_options import canonical, check_sampler_fits, read_options
 from orchestrator.sections import (
     AblationSection,
     MetricSection,
+    RefitSection,
     SearchSection,
     StudySection,
     TableSection,
@@ -87,9 +89,10 @@ class Study:
         config: base and `set`, resolved: what the arms and the space change.
         arms: of the ablation, each training once; empty for a pure search.
         merged: name of an arm that is the same training as another -> the name it is kept under.
-        seeds: repeats of every arm.
+        seeds: repeats of every arm; with `repeats` the most there may be.
+        repeats: the rule that adds repeats, or None.
         search: the search, or None.
-        gpu_hours: GPU hours after which no trial is started; None: no limit.
+        budget: what the study may cost.
         layers: where the training options were set.
     """
 
@@ -102,9 +105,10 @@ class Study:
     arms: tuple[StudyArm, ...]
     merged: dict[str, str]
     seeds: tuple[int, ...]
+    repeats: RepeatRule | None
     search: SearchSpec | None
     table: TableSpec
-    gpu_hours: float | None
+    budget: Budget
     layers: Layers
 
 
@@ -146,6 +150,8 @@ class _Loader:
         ablation = section.ablation if section else None
         components = read_components(ablation.components if ablation else None, self.problems)
         drafts = self._drafts(ablation, components)
+        if section is not None and section.search is not None and section.search.refit is not None:
+            drafts.append(Arm(BASE_ARM, {}, self.root.place_of(["search", "refit"])))
         config = self._config(layers)
         if section is None or config is None:
             self._check_space_alone()
@@ -163,7 +169,7 @@ class _Loader:
         self._check_metric(section, config)
         search = self._search(section.search, config, layers) if section.search else None
         arms, merged = self._arms(drafts, components, layers)
-        seeds = section.ablation.seeds or (config.seed,) if section.ablation else ()
+        repeats = self._repeats(section.ablation)
         resources = Resources(**{name: getattr(section.resources, name) for name in Resources.__dataclass_fields__})
         return Study(
             path=self.path,
@@ -174,10 +180,11 @@ class _Loader:
             config=config,
             arms=arms,
             merged=merged,
-            seeds=seeds,
+            seeds=self._seeds(section, config),
+            repeats=repeats,
             search=search,
-            table=self._table(section.table, section.metric, config, arms, merged, tuple(components)),
-            gpu_hours=section.budget.gpu_hours,
+            table=self._table(section.table, section.metric, config, arms, merged, tuple(components), search),
+            budget=Budget(section.budget.gpu_hours, section.budget.cpu_hours),
             layers=layers,
         )
 
@@ -261,6 +268,30 @@ class _Loader:
 
     # -------------------------------------------------------------------------------------- ablation
 
+    def _seeds(self, section: StudySection, config: TrainingConfig) -> tuple[int, ...]:
+        """The seeds of the arms, with a rule for repeats the most there may be."""
+        ablation, refit = section.ablation, section.search.refit if section.search else None
+        if ablation is None:
+            return refit.seeds if refit else ()
+        if ablation.repeats is not None:
+            return tuple(range(ablation.repeats.max))
+        return ablation.seeds or (config.seed,)
+
+    def _repeats(self, ablation: AblationSection | None) -> RepeatRule | None:
+        if ablation is None or ablation.repeats is None:
+            return None
+        said, path = ablation.repeats, ["ablation", "repeats"]
+        if ablation.seeds:
+            self._tell(path, "the repeats are seeds 0, 1, ...; leave out ablation.seeds")
+        try:
+            rule = read_rule(said.min, said.max, said.until)
+        except ValueError as error:
+            self._tell([*path, "until"], str(error))
+            return None
+        if rule.width >= 1:
+            self._tell([*path, "until"], f"scores lie in [0, 1]: for {rule.width:g} points write {rule.width / 100:g}")
+        return rule
+
     def _drafts(self, ablation: AblationSection | None, components: Mapping[str, Component]) -> list[Arm]:
         """The arms that the section asks for, unresolved, doubles included."""
         if ablation is None:
@@ -312,6 +343,7 @@ class _Loader:
         check_sampler_fits(section.sampler, space, node, self.problems)
         training_seed = config.seed if section.training_seed is None else section.training_seed
         self._check_combinations(space, section.space, layers)
+        self._check_refit(section.refit, training_seed)
         return SearchSpec(
             sampler=canonical(section.sampler),
             sampler_options=read_options("sampler", section.sampler, node, self.problems),
@@ -322,7 +354,21 @@ class _Loader:
             space=space,
             training_seed=training_seed,
             enqueue=read_enqueued(section.enqueue, space, "search.enqueue", self.problems),
+            refit=RefitSpec(section.refit.top, section.refit.seeds) if section.refit else None,
         )
+
+    def _check_refit(self, refit: RefitSection | None, training_seed: int) -> None:
+        """Seeds that tuned and seeds that are reported never mix; all rows of a table have the same seeds."""
+        if refit is None:
+            return
+        path = ["search", "refit", "seeds"]
+        if not refit.seeds:
+            self._tell(path, "must name at least one seed")
+        if training_seed in refit.seeds:
+            self._tell(path, f"seed {training_seed} is the search's own (search.training_seed); report other seeds")
+        ablation = self.root.value.get("ablation")
+        if ablation is not None and ablation.plain().get("seeds") != list(refit.seeds):
+            self._tell(path, "must be the same as ablation.seeds, since the arms stand in one table")
 
     def _check_combinations(self, space: Mapping[str, Mapping[str, Any]], node: Node, layers: Layers) -> None:
         """Try every extreme value of every option, by itself, against the rules between options."""
@@ -353,14 +399,16 @@ class _Loader:
         arms: Sequence[StudyArm],
         merged: Mapping[str, str],
         components: tuple[str, ...],
+        search: SearchSpec | None,
     ) -> TableSpec:
-        names = {arm.name: arm.name for arm in arms} | dict(merged)
+        refitted = refit_arms(search.refit.top) if search and search.refit else ()
+        names = {arm.name: arm.name for arm in arms} | dict(merged) | {name: name for name in refitted}
         for index, column in enumerate(section.columns):
             fault = column_fault(column, config)
             if fault:
                 self._tell(["table", "columns", index], fault, f"table.columns[{index}]")
         switches = {arm.name: arm.switches for arm in arms}
-        configs = {arm.name: arm.config for arm in arms}
+        configs = {arm.name: arm.config for arm in arms} | dict.fromkeys(refitted, config)
         columns = section.columns or (metric.name,)
         baseline = self._baseline(section, names, arms)
         shown = self._shown_options(section)
@@ -376,7 +424,7 @@ class _Loader:
             reference=reference.values,
             reference_name=reference.title,
             reference_std=reference.deviations,
-            factors={arm: shown.values(config) for arm, config in configs.items()} if shown.paths else {},
+            factors={arm.name: shown.values(arm.config) for arm in arms} if shown.paths else {},
             group_by=shown.group_by,
             blocks=blocks,
             side_by_side=section.side_by_side,

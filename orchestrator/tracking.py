@@ -183,7 +183,7 @@ class MlflowProjection:
 
     def _note(self, record: Record, changed: tuple[str, ...]) -> None:
         self._pending.update(dict.fromkeys(changed))
-        if record.event in (keys.INVOKED, keys.STOPPED):
+        if record.event in (keys.INVOKED, keys.EXTENDED, keys.STOPPED):
             self._pending[STUDY_RUN] = None
         if record.event in (keys.STARTED, keys.REUSED):
             self._mark(changed[0]).is_described = False

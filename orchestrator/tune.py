@@ -20,10 +20,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from orchestrator.conductor import TEACHER, WAIT, Conductor
+from orchestrator.conductor import WAIT, Conductor
 from orchestrator.execution import Job, one_line, run_job
 from orchestrator.messages import decode, encode_epoch, encode_outcome
-from orchestrator.plan import Resources, TrialSpec
+from orchestrator.plan import TEACHER, Resources, TrialSpec
 from orchestrator.ray_train import run_workers, worker_resources
 from orchestrator.resources import Machine, Meter, Request, student_request, teacher_request
 from orchestrator.stopping import GRACE_S, StopFile

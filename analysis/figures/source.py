@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import protocols
-from analysis.ablation import MISSING, SEARCH_ARM, current_trials, student_trials
+from analysis.ablation import MISSING, current_trials, student_trials
 from analysis.columns import SELECTED, Column, column
 from analysis.errors import NotDrawable, StoreError
 from analysis.figures.style import Look, looks
@@ -164,7 +164,7 @@ class Source:
         if not self.record.specification.get("search"):
             raise NotDrawable("the study has no search")
         trials = self.record.trials
-        trials = trials[(trials["kind"] == "student") & (trials["arm"] == SEARCH_ARM)]
+        trials = trials[(trials["kind"] == "student") & (trials["arm"] == keys.SEARCH_ARM)]
         self.check(trials[trials["state"] == keys.FINISHED])
         return trials.reset_index(drop=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.ablation import SEARCH_ARM, current_trials, student_trials
+from analysis.ablation import current_trials, student_trials
 from analysis.store import METRICS, Store, StudyRecord
 from orchestrator import keys
 
@@ -63,7 +63,7 @@ def _arms(record: StudyRecord) -> pd.DataFrame:
 
 def _searched(record: StudyRecord) -> pd.DataFrame:
     trials = record.trials
-    is_searched = (trials["kind"] == "student") & (trials["arm"] == SEARCH_ARM)
+    is_searched = (trials["kind"] == "student") & (trials["arm"] == keys.SEARCH_ARM)
     return trials[is_searched & bool(record.specification.get("search"))].assign(role=SEARCHED)
 
 

@@ -1,4 +1,4 @@
-"""`cdkd plan STUDY`: what a study would run, without running it."""
+"""`cdkd plan STUDY`: what a study would run, what is there already, what changed, and what the rest costs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.compiler import compile_study
+from orchestrator.changes import Standing, change_lines, past_of, stand
+from orchestrator.compiler import begun_afresh, compile_study
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.plan import Plan, TrialSpec
 from orchestrator.study import Study
+from orchestrator.verbs.pricing import print_price
 from orchestrator.verbs.printing import print_table
 from orchestrator.verbs.study_arguments import add_study_arguments, load
 
@@ -21,10 +23,20 @@ HEADINGS = ("arm", "seeds", "changes", "epochs", "teacher", "done")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments."""
-    parser.description = "Show the trainings a study asks for: arms, seeds, teachers, epochs, and what is done already."
-    parser.epilog = "Example: cdkd plan studies/quickstart.yaml --set train.epochs=2"
+    parser.description = (
+        "Show the trainings a study asks for: arms, seeds, teachers, epochs; what the results folder holds of them,\n"
+        "what changed since the study was last run, and what the rest will cost on this machine."
+    )
+    parser.epilog = (
+        "Examples:\n"
+        "  cdkd plan studies/quickstart.yaml --set train.epochs=2\n"
+        "  cdkd plan studies/quickstart.yaml --pilot    also measure what no training so far tells"
+    )
     add_study_arguments(parser)
     parser.add_argument("--results", metavar="DIR", help="results folder (default: $CDKD_RESULTS, else ./results)")
+    parser.add_argument(
+        "--pilot", action="store_true", help="time a few steps of every kind of training that nothing is known of"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,27 +46,22 @@ def run(args: argparse.Namespace) -> int:
         UserError: the study file, its data or its ledger cannot be used.
     """
     study = load(args)
-    plan = compile_study(study)
-    finished = finished_fingerprints(StudyPaths(results_folder(args.results), plan.study).ledger)
+    paths = StudyPaths(results_folder(args.results), study.name)
+    history = past_of(paths)
+    said = history.specification
+    plan = begun_afresh(compile_study(study), int(said.get("generation", 0)), float(said.get("fresh_since", 0.0)))
+    standing = stand(plan, history, paths)
     _print_head(plan)
-    rows = [_row(plan, arm, finished) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
-    rows += [_teacher_row(spec, finished) for spec in plan.teachers]
+    rows = [_row(plan, arm, standing) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
+    rows += [_teacher_row(spec, standing) for spec in plan.teachers]
     print_table(HEADINGS, rows)
-    sys.stdout.write("".join(f"{line}\n" for line in _notes(study, plan, finished)))
+    _say([*_notes(study, plan, standing), *change_lines(standing, len(plan.trials))])
+    print_price(plan, history, standing, paths, pilot=args.pilot)
     return 0
 
 
-def finished_fingerprints(ledger: Path) -> set[str]:
-    """Fingerprints of the trainings that this study's ledger holds as finished."""
-    if not ledger.exists():
-        return set()
-    from orchestrator import keys
-    from orchestrator.history import History
-    from orchestrator.ledger import Ledger
-
-    with Ledger.open(ledger, writer=False) as opened:
-        history = History.replay(opened.records())
-    return {trial.spec.fingerprint for trial in history.trials.values() if trial.state == keys.FINISHED}
+def _say(lines: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def student_epochs(plan: Plan) -> int:
@@ -69,7 +76,7 @@ def _print_head(plan: Plan) -> None:
     sys.stdout.write(f"metric {metric.name} ({metric.mode}, {metric.select} epoch)\n")
 
 
-def _row(plan: Plan, arm: str, finished: set[str]) -> tuple[str, ...]:
+def _row(plan: Plan, arm: str, standing: Standing) -> tuple[str, ...]:
     specs = [spec for spec in plan.trials if spec.arm == arm]
     teachers = sorted({_teacher_name(spec) for spec in specs})
     return (
@@ -78,15 +85,15 @@ def _row(plan: Plan, arm: str, finished: set[str]) -> tuple[str, ...]:
         _changes(specs[0].overrides),
         str(specs[0].config["train"]["epochs"]),
         " ".join(teachers),
-        _done(specs, finished),
+        _done(specs, standing),
     )
 
 
-def _teacher_row(spec: TrialSpec, finished: set[str]) -> tuple[str, ...]:
+def _teacher_row(spec: TrialSpec, standing: Standing) -> tuple[str, ...]:
     student = spec.config["student"]
     what = f"{student['backbone']} at {student['input_size']}"
     epochs = str(spec.config["train"]["epochs"])
-    return ("(teacher)", str(spec.seed), what, epochs, spec.fingerprint[:8], _done([spec], finished))
+    return ("(teacher)", str(spec.seed), what, epochs, spec.fingerprint[:8], _done([spec], standing))
 
 
 def _teacher_name(spec: TrialSpec) -> str:
@@ -100,22 +107,41 @@ def _changes(overrides: Mapping[str, Any]) -> str:
     return " ".join(f"{path}={json.dumps(value)}" for path, value in overrides.items()) or "-"
 
 
-def _done(specs: Sequence[TrialSpec], finished: set[str]) -> str:
-    return f"{sum(spec.fingerprint in finished for spec in specs)}/{len(specs)}"
+def _done(specs: Sequence[TrialSpec], standing: Standing) -> str:
+    done = sum(standing.is_done(spec) for spec in specs)
+    elsewhere = sum(bool(standing.sources.get(spec.trial_id)) for spec in specs)
+    return f"{done}/{len(specs)}" + (f" ({elsewhere} of other studies)" if elsewhere else "")
 
 
-def _notes(study: Study, plan: Plan, finished: set[str]) -> list[str]:
+def _notes(study: Study, plan: Plan, standing: Standing) -> list[str]:
     notes = [f"{double} is the same training as {kept}: trained once" for double, kept in study.merged.items()]
+    if plan.repeats is not None:
+        rule = plan.repeats
+        of = "the difference to the baseline" if rule.statistic == "difference" else "the mean"
+        notes.append(
+            f"repeats: {rule.minimum} to {len(plan.seeds)} of each arm, added while half the 95 % interval of {of} "
+            f"is above {rule.width:g}"
+        )
     if plan.search:
-        search = plan.search
-        notes.append(f"search: {search.trials} trials by {search.sampler}, pruner {search.pruner}, over:")
-        notes += [f"  {path}: {_declaration(declaration)}" for path, declaration in search.space.items()]
-    open_trials = [spec for spec in plan.trials if spec.fingerprint not in finished]
+        notes += _search_notes(plan)
+    open_trials = [spec for spec in plan.trials if not standing.is_done(spec)]
     students = len(plan.trials) + (plan.search.trials if plan.search else 0)
-    done = f", {len(plan.trials) - len(open_trials)} of them done" if finished else ""
+    done = len(plan.trials) - len(open_trials)
+    of_them = f", {done} of them done" if done else ""
     notes.append(
-        f"{students} student trainings{done}, {len(plan.teachers)} teachers, {student_epochs(plan)} student epochs"
+        f"{students} student trainings{of_them}, {len(plan.teachers)} teachers, {student_epochs(plan)} student epochs"
     )
+    return notes
+
+
+def _search_notes(plan: Plan) -> list[str]:
+    search = plan.search
+    assert search is not None
+    notes = [f"search: {search.trials} trials by {search.sampler}, pruner {search.pruner}, over:"]
+    notes += [f"  {path}: {_declaration(declaration)}" for path, declaration in search.space.items()]
+    if search.refit:
+        seeds = " ".join(map(str, search.refit.seeds))
+        notes.append(f"  then the best {search.refit.top} again, on seeds {seeds}, beside the base")
     return notes
 
 

@@ -7,18 +7,20 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from orchestrator import keys
-from orchestrator.compiler import compile_study, search_trial
+from orchestrator.compiler import begun_afresh, compile_study, refit_trial, search_trial
 from orchestrator.conductor import Conductor
 from orchestrator.errors import Place, Problem, Refused, UserError
+from orchestrator.history import History
 from orchestrator.ledger import Ledger, holder
 from orchestrator.library import find_study
 from orchestrator.overrides import COMMAND_LINE
 from orchestrator.paths import StudyPaths, results_folder
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, TrialSpec
 from orchestrator.preflight import preflight
 from orchestrator.progress import Progress
 from orchestrator.resources import check, this_machine
@@ -32,6 +34,7 @@ from orchestrator.yaml_reader import read_file
 DELIVERY_S = 60.0
 """How long the end of a run waits for MLflow; what is left is delivered by the next run."""
 INTERRUPTED = 130
+MOST_LEFT_OUT = 40
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +48,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", metavar="DIR", help="results folder (default: $CDKD_RESULTS, else ./results)")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: mlflow.db in the results folder)")
     parser.add_argument("--retry-failed", action="store_true", help="run failed and diverged trials once more")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="train every student again; what was trained before stays in the store, teachers are shared as ever",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--address", metavar="ADDRESS", help="of a Ray cluster (auto, or host:port); default: start one here"
@@ -70,7 +78,15 @@ def run(args: argparse.Namespace) -> int:
     preflight(plan, study.layers.place)
     uri = store_uri(args.results, args.tracking_uri)
     with Ledger.open(paths.ledger, writer=True) as ledger:
-        conductor = Conductor(plan, ledger, paths, retry_failed=args.retry_failed, search_trials=search_trial)
+        plan = _begun_afresh(plan, ledger, is_fresh=args.fresh)
+        conductor = Conductor(
+            plan,
+            ledger,
+            paths,
+            retry_failed=args.retry_failed,
+            search_trials=search_trial,
+            refit_trial=refit_trial,
+        )
         with _delivered(uri, paths, plan), stop_on_signals(conductor.request_stop) as signals:
             conductor.begin(specification(plan, command_again(args)))
             try:
@@ -83,7 +99,36 @@ def run(args: argparse.Namespace) -> int:
             sys.stderr.write(f"stopped ({conductor.stop_reason}); the same command goes on from here\n")
             return 128 + signals[0] if signals else INTERRUPTED
     _print_table(args, plan, uri)
+    left = left_out(conductor) if conductor.is_spent() else []
+    if left:
+        sys.stderr.write("".join(f"{line}\n" for line in left))
+        return Refused.exit_code
     return 1 if conductor.has_failures() else 0
+
+
+def _begun_afresh(plan: Plan, ledger: Ledger, *, is_fresh: bool) -> Plan:
+    """The plan with the ids of the study's present generation; `--fresh` begins the next one."""
+    past = History.replay(ledger.records()).specification
+    generation, since = int(past.get("generation", 0)), float(past.get("fresh_since", 0.0))
+    return begun_afresh(plan, generation + 1, time.time()) if is_fresh else begun_afresh(plan, generation, since)
+
+
+def left_out(conductor: Conductor) -> list[str]:
+    """What a used-up budget left undone, in lines; none where everything was done."""
+    lines = []
+    for item in conductor.left_out():
+        if isinstance(item, TrialSpec):
+            lines.append(f"  {item.trial_id}: not begun")
+        else:
+            epochs = item.spec.config["train"]["epochs"]
+            lines.append(f"  {item.spec.trial_id}: interrupted after epoch {item.last_epoch} of {epochs}")
+    proposals = conductor.remaining_proposals()
+    if proposals:
+        lines.append(f"  {proposals} trials of the search: not proposed")
+    if not lines:
+        return []
+    more = [f"  and {len(lines) - MOST_LEFT_OUT} more"] if len(lines) > MOST_LEFT_OUT else []
+    return [f"{conductor.spent_budget()}; left out:", *lines[:MOST_LEFT_OUT], *more, "raise it and run again to go on"]
 
 
 def command_again(args: argparse.Namespace) -> str:
@@ -141,9 +186,7 @@ def _reason(conductor: Conductor) -> str:
         return conductor.stop_reason
     if sys.exc_info()[0] is not None:
         return "the driver failed"
-    if conductor.is_spent():
-        return f"the budget of {conductor.plan.gpu_hours:g} GPU hours is used up"
-    return keys.FINISHED
+    return conductor.spent_budget() or keys.FINISHED
 
 
 @contextmanager

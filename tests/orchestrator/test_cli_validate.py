@@ -66,7 +66,8 @@ class TestPlan:
         assert main(["plan", "quickstart", "--profile", "tiny", "--results", str(tmp_path)]) == 0
         output = capsys.readouterr().out
         assert "quickstart: Does each part of CDKD help" in output
-        rows = [line.split("  ")[0] for line in output.splitlines()]
+        table = output[: output.index("student trainings")]
+        rows = [line.split("  ")[0] for line in table.splitlines()]
         assert [row for row in rows if row in ("baseline", "+sape", "+sape+cca", "+sape+cca+etht", "(teacher)")] == [
             "baseline",
             "+sape",

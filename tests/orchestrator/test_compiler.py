@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdkd.config import ConfigError, TrainingConfig, from_mapping
-from orchestrator.compiler import compile_study, search_trial
+from orchestrator.compiler import begun_afresh, compile_study, refit_trial, search_trial
 from orchestrator.errors import UserError
 from orchestrator.fingerprint import fingerprint
 from orchestrator.plan import Plan
@@ -208,3 +208,44 @@ def test_a_search_trial_equal_to_an_arm_is_the_same_training(tmp_path):
     assert spec.fingerprint == full.fingerprint
     config = from_mapping(TrainingConfig, spec.config)
     assert spec.fingerprint == fingerprint(config, data_digest=spec.protocol["data"], teacher=spec.teacher)
+
+
+REPEATED = """\
+study: s
+base: tiny
+metric: {name: val/pckh@0.5}
+ablation:
+  arms: {a: {distill.alpha: 2.0}, b: {distill.alpha: 3.0}}
+  repeats: {min: 2, max: 4, until: ci95 <= 0.01}
+"""
+
+
+def test_repeats_beyond_the_least_are_held_in_reserve(tmp_path):
+    plan = planned(tmp_path, REPEATED)
+    assert [(spec.seed, spec.arm) for spec in plan.trials] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
+    assert [(spec.seed, spec.arm) for spec in plan.reserve] == [(2, "a"), (2, "b"), (3, "a"), (3, "b")]
+    assert plan.seeds == (0, 1, 2, 3)
+
+
+def test_a_refit_is_the_training_of_a_proposal_on_another_seed(tmp_path):
+    plan = planned(tmp_path, SEARCH + "  refit: {seeds: [4]}\n")
+    assert [(spec.arm, spec.seed) for spec in plan.trials] == [("base", 4)]
+    proposed, _ = search_trial(plan, 0, {"distill.alpha": 0.3})
+    spec, teacher = refit_trial(plan, "best-1", 4, {"distill.alpha": 0.3})
+    assert (spec.arm, spec.seed, spec.number) == ("best-1", 4, -1)
+    assert teacher is not None
+    assert spec.teacher == proposed.teacher == teacher.fingerprint
+    assert spec.config == {**proposed.config, "seed": 4}
+    assert spec.fingerprint != proposed.fingerprint
+
+
+def test_a_plan_begun_afresh_has_new_ids_for_the_same_trainings(tmp_path):
+    plan = planned(tmp_path, REPEATED)
+    assert begun_afresh(plan, 0, 0.0) is plan
+    fresh = begun_afresh(plan, 2, 5.0)
+    assert (fresh.generation, fresh.fresh_since) == (2, 5.0)
+    for before, now in zip((*plan.trials, *plan.reserve), (*fresh.trials, *fresh.reserve), strict=True):
+        assert now.trial_id == f"{before.trial_id}-fresh2"
+        assert now.fingerprint == before.fingerprint
+        assert now.generation == 2
+    assert fresh.teachers == plan.teachers

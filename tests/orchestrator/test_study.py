@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.plan import Budget, RefitSpec, RepeatRule
 from orchestrator.study import Study, load_study
 
 BASE = "student: {input_size: 32, backbone: hrnet_w16}\nteacher: {input_size: 128}\nsimcc: {split_ratio: 2.0}\n"
@@ -39,6 +40,9 @@ base: tiny
 metric: {name: val/pckh@0.5}
 ablation: {arms: {a: {}}}
 """
+
+
+ONE_ABLATION = "ablation: {arms: {a: {}}}"
 
 
 def write(folder: Path, text: str, base: str = BASE) -> Path:
@@ -94,7 +98,7 @@ class TestTheExampleOfTheDesign:
         study = read(tmp_path, DESIGN_EXAMPLE)
         assert study.question == "Which of SAPE, CCA and ETHT matters at 64x64? -> Table IV"
         assert study.seeds == (0, 1, 2, 3, 4)
-        assert study.gpu_hours == 400
+        assert study.budget == Budget(gpu_hours=400)
         assert study.resources.cpus_per_worker == 4
         assert study.resources.max_concurrent_trials == 0
         assert study.table.baseline == "baseline"
@@ -296,6 +300,8 @@ resources: {num_workers: 0}
             ),
             ("resources: {max_concurrent_trials: all}", 'must be a whole number, got "all" (or auto)'),
             ("budget: {gpu_hours: 0}", "budget.gpu_hours: must be greater than 0, got 0"),
+            ("budget: {cpu_hours: -1}", "budget.cpu_hours: must be greater than 0, got -1"),
+            ("budget: {hours: 1}", "budget.hours: unknown key (did you mean"),
             ("profiles: {tiny: {set: {train.epoch: 1}}}", "train.epoch: no such configuration key"),
             ("profiles: {tiny: {ablation.seed: [1]}}", "unknown key (did you mean 'ablation.seeds'?)"),
             ("set: {student: }", "student: must be a section of keys, got nothing"),
@@ -418,3 +424,64 @@ def test_a_rule_between_options_points_at_the_last_of_them_that_was_written(tmp_
     text = ONE_ARM + "set: {distill.alpha: 2}\n"
     merge = "distill.cca.merge: 256 teacher bins do not divide into 96 student bins; use merge: matrix"
     assert faults(tmp_path, text, "simcc.split_ratio=3", "teacher.split_ratio=2") == [f"--set:1: {merge}"]
+
+
+class TestRepeats:
+    RULE = "ablation: {arms: {a: {}}, repeats: {min: 3, max: 8, until: ci95 <= 0.005}}"
+
+    def test_the_rule_is_read(self, tmp_path):
+        study = read(tmp_path, ONE_ARM.replace(ONE_ABLATION, self.RULE))
+        assert study.repeats == RepeatRule(3, "mean", 0.005)
+        assert study.seeds == tuple(range(8))
+
+    @pytest.mark.parametrize(
+        ("change", "fault"),
+        [
+            (("min: 3", "min: 1"), "ablation.repeats.min: must be at least 2, got 1"),
+            (("max: 8", "max: 2"), "ablation.repeats.until: max must be at least min, got 2 and 3"),
+            (("ci95", "ci90"), "ablation.repeats.until: must be written `ci95 <= 0.005`"),
+            (("0.005", "2"), "ablation.repeats.until: scores lie in [0, 1]: for 2 points write 0.02"),
+            (("repeats:", "seeds: [1], repeats:"), "ablation.repeats: the repeats are seeds 0, 1, ...; leave out"),
+            ((", until: ci95 <= 0.005", ""), "ablation.repeats.until: is missing"),
+        ],
+    )
+    def test_faults(self, tmp_path, change, fault):
+        lines = faults(tmp_path, ONE_ARM.replace(ONE_ABLATION, self.RULE.replace(*change)))
+        assert any(fault in line for line in lines), lines
+
+
+class TestRefit:
+    SEARCH = "search: {space: {distill.alpha: {low: 0.1, high: 1}}, trials: 4, refit: {top: 2, seeds: [7, 8]}}"
+
+    def test_base_and_best_are_rows_and_the_base_is_the_baseline(self, tmp_path):
+        study = read(tmp_path, ONE_ARM.replace(ONE_ABLATION, self.SEARCH))
+        assert [arm.name for arm in study.arms] == ["base"]
+        assert study.seeds == (7, 8)
+        assert study.table.arms == ("base", "best-1", "best-2")
+        assert study.table.baseline == "base"
+        assert study.search is not None
+        assert study.search.refit == RefitSpec(2, (7, 8))
+
+    def test_an_arm_that_is_the_base_is_trained_once(self, tmp_path):
+        arms = ONE_ARM.replace("arms:", "seeds: [7, 8], arms:")
+        study = read(tmp_path, f"{arms}{self.SEARCH}\n")
+        assert study.merged == {"base": "a"}
+        assert study.table.arms == ("a", "best-1", "best-2")
+        assert study.table.baseline == "a"
+
+    @pytest.mark.parametrize(
+        ("change", "fault"),
+        [
+            (("[7, 8]", "[0, 7]"), "search.refit.seeds: seed 0 is the search's own (search.training_seed)"),
+            (("[7, 8]", "[]"), "search.refit.seeds: must name at least one seed"),
+            (("top: 2", "top: 0"), "search.refit.top: must be at least 1, got 0"),
+            ((", seeds: [7, 8]", ""), "search.refit.seeds: is missing"),
+        ],
+    )
+    def test_faults(self, tmp_path, change, fault):
+        lines = faults(tmp_path, ONE_ARM.replace(ONE_ABLATION, self.SEARCH.replace(*change)))
+        assert any(fault in line for line in lines), lines
+
+    def test_the_seeds_of_arms_and_refit_are_the_same(self, tmp_path):
+        lines = faults(tmp_path, f"{ONE_ARM}{self.SEARCH}\n")
+        assert any("search.refit.seeds: must be the same as ablation.seeds" in line for line in lines)

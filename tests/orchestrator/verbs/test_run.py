@@ -105,3 +105,36 @@ def test_a_study_that_was_never_run_has_no_status(study: Path, capsys: pytest.Ca
     assert main(["status", str(study)]) == 2
     assert "has not been run yet" in capsys.readouterr().err
     assert main(["stop", str(study)]) == 2
+
+
+def test_begun_afresh_everything_is_trained_again_and_the_rest_is_kept(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(study), "--in-process", "--set", "train.epochs=1"]) == 0
+    first = capsys.readouterr()
+    assert main(["run", str(study), "--in-process", "--set", "train.epochs=1", "--fresh"]) == 0
+    again = capsys.readouterr()
+    assert "-fresh1 finished" in again.err
+    assert _scores(again.out) == _scores(first.out)  # the same seeds: the same numbers
+    assert main(["plan", str(study), "--set", "train.epochs=1"]) == 0
+    assert "nothing is left to train" in capsys.readouterr().out
+    ledger = (study.parent / "results" / "decay" / "ledger.jsonl").read_text()
+    assert ledger.count('"event":"ended"') == 4
+
+
+def _scores(table: str) -> list[str]:
+    return [line.split("|")[2] for line in table.splitlines() if line.startswith(("| none", "| some"))]
+
+
+def test_a_used_up_budget_names_what_was_left_out(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study.write_text(STUDY + "budget: {cpu_hours: 0.000001}\n")
+    assert main(["run", str(study), "--in-process"]) == 3
+    shown = capsys.readouterr().err
+    assert "the budget of 1e-06 CPU hours is used up; left out:" in shown
+    assert "interrupted after epoch 1 of 2" in shown
+    assert "not begun" in shown
+    assert main(["plan", str(study)]) == 0
+    assert "budget: 1e-06 CPU hours" in capsys.readouterr().out
+    study.write_text(STUDY)
+    assert main(["run", str(study), "--in-process"]) == 0
+    assert "2/2 trials, 2 finished" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""The trials that come into being while a study runs: further repeats, and the refit of a search that is over.
+
+Both follow from the plan and the results alone, so that a driver that replays the ledger asks for the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from orchestrator import keys
+from orchestrator.design import refit_arms
+from orchestrator.history import History, TrialHistory, value_of
+from orchestrator.plan import Block, Plan, TrialSpec
+from orchestrator.repeats import repeats_due
+
+RefitTrial = Callable[[Plan, str, int, dict[str, Any]], tuple[TrialSpec, TrialSpec | None]]
+"""Makes the training of an arm and seed from overrides that the search proposed, and the teacher it needs."""
+OPEN = (keys.RUNNING, keys.INTERRUPTED)
+
+
+def further_trials(plan: Plan, history: History, refit_trial: RefitTrial | None) -> list[TrialSpec]:
+    """The trials that the results ask for so far, those asked for before included.
+
+    Args:
+        plan: the study's.
+        history: of this study.
+        refit_trial: `orchestrator.compiler.refit_trial`; None while the search is not over.
+    """
+    found = _further_repeats(plan, history)
+    if refit_trial is not None:
+        found += _refits(plan, history, refit_trial)
+    return found
+
+
+def _further_repeats(plan: Plan, history: History) -> list[TrialSpec]:
+    if plan.repeats is None:
+        return []
+    over: dict[str, set[int]] = {}
+    values: dict[str, dict[int, float]] = {}
+    for spec in (*plan.trials, *plan.reserve):
+        trial = history.trials.get(spec.trial_id)
+        if trial is None or trial.state in OPEN:
+            continue
+        over.setdefault(spec.arm, set()).add(spec.seed)
+        value = value_of(plan.metric, trial.summary, trial.epochs) if trial.state == keys.FINISHED else None
+        if value is not None:
+            values.setdefault(spec.arm, {})[spec.seed] = value
+    due = repeats_due(plan.repeats, plan.seeds, _blocks(plan), over, values)
+    return [spec for spec in plan.reserve if spec.seed in plan.seeds[: due[spec.arm]]]
+
+
+def _blocks(plan: Plan) -> tuple[Block, ...]:
+    """The table's blocks; arms that stand in none are compared with the study's baseline."""
+    listed = {arm for block in plan.table.blocks for arm in (*block.arms, block.baseline)}
+    rest = tuple(dict.fromkeys(spec.arm for spec in plan.trials if spec.arm not in listed))
+    return (*plan.table.blocks, Block(rest, plan.table.baseline)) if rest else plan.table.blocks
+
+
+def _refits(plan: Plan, history: History, refit_trial: RefitTrial) -> list[TrialSpec]:
+    refit = plan.search.refit if plan.search is not None else None
+    if refit is None:
+        return []
+    best = ranked(plan, history.trials.values())[: refit.top]
+    return [
+        refit_trial(plan, arm, seed, trial.spec.overrides)[0]
+        for seed in refit.seeds
+        for arm, trial in zip(refit_arms(refit.top), best)
+    ]
+
+
+def ranked(plan: Plan, trials: Iterable[TrialHistory]) -> list[TrialHistory]:
+    """The finished trials of the search from best to worst, each configuration once; of equals the first proposed."""
+    sign = -1 if plan.metric.mode == "max" else 1
+    found = [
+        (sign * value, trial.spec.number, trial)
+        for trial in trials
+        if trial.state == keys.FINISHED and trial.spec.number >= 0 and trial.spec.generation == plan.generation
+        for value in [value_of(plan.metric, trial.summary, trial.epochs)]
+        if value is not None
+    ]
+    kept: dict[str, TrialHistory] = {}
+    for _, _, trial in sorted(found, key=lambda item: item[:2]):
+        kept.setdefault(json.dumps(trial.spec.overrides, sort_keys=True), trial)
+    return list(kept.values())

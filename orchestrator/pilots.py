@@ -1,0 +1,83 @@
+"""Pilots of the trainings that nothing is known of: as many side by side as the study will run, each a few steps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from orchestrator.errors import UserError
+from orchestrator.execution import Job
+from orchestrator.plan import TrialSpec
+from orchestrator.price import SPREAD, Kinds, Rate, Work
+
+TIMEOUT_S = 1800.0
+
+
+def pilot_rates(work: Sequence[Work], kinds: Kinds, tell: Callable[[str], None]) -> dict[str, Rate]:
+    """The rates of these kinds of trainings, measured now.
+
+    Args:
+        work: the kinds.
+        kinds: how they would run.
+        tell: hears what is measured next.
+
+    Raises:
+        UserError: a training cannot begin.
+    """
+    together: dict[int, list[Work]] = {}
+    for item in work:
+        together.setdefault(kinds.side_by_side(item.sample), []).append(item)
+    found: dict[str, Rate] = {}
+    for processes, items in together.items():
+        arms = "; ".join(", ".join(item.arms) for item in items)
+        tell(f"pilot, {processes} side by side: {arms}")
+        found |= _measure(items, kinds, processes)
+    return found
+
+
+def _measure(work: Sequence[Work], kinds: Kinds, processes: int) -> dict[str, Rate]:
+    """The rates of kinds that run in the same number side by side; every process times all of them in turn."""
+    with tempfile.TemporaryDirectory(prefix="cdkd-pilot-") as folder:
+        file = Path(folder) / "configs.json"
+        file.write_text(json.dumps([_config(item.sample, kinds) for item in work]))
+        workers = str(kinds.resources.num_workers)
+        running = [_begin([sys.executable, "-m", "cdkd.pilot", str(file), workers]) for _ in range(processes)]
+        timings = [_end(process) for process in running]
+    return {item.kind: _rate(of_kind) for item, *of_kind in zip(work, *timings)}
+
+
+def _config(spec: TrialSpec, kinds: Kinds) -> dict[str, Any]:
+    return Job(spec.trial_id, 1, spec.config, "", "").with_threads(kinds.request(spec).threads).config
+
+
+def _rate(timings: Sequence[Mapping[str, float]]) -> Rate:
+    epoch = fmean(timing["epoch"] for timing in timings)
+    return Rate(
+        epoch=epoch,
+        low=min(*(timing["low"] for timing in timings), (1 - SPREAD) * epoch),
+        high=max(*(timing["high"] for timing in timings), (1 + SPREAD) * epoch),
+        extra=fmean(timing["setup"] + timing["end"] for timing in timings),
+        source="pilot",
+    )
+
+
+def _begin(command: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _end(process: subprocess.Popen[str]) -> list[dict[str, float]]:
+    try:
+        out, complaint = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise UserError(f"the pilot took more than {TIMEOUT_S / 60:g} minutes") from None
+    if process.returncode:
+        why = complaint.strip().splitlines() or ["no reason was given"]
+        raise UserError(f"the pilot failed: {why[-1]}")
+    return [json.loads(line) for line in out.strip().splitlines()]
