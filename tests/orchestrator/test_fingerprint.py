@@ -64,6 +64,11 @@ def test_options_of_a_part_that_is_off_do_not_count():
     assert identity(off, {"distill.sape.projectors": 7}) == identity(off)
 
 
+def test_results_from_before_there_were_kinds_of_heads_keep_their_identity():
+    """Recorded then."""
+    assert fingerprint(resolve({}), data_digest="d", teacher="t") == "16194cbc30eba38e"
+
+
 def test_data_teacher_and_method_count(monkeypatch):
     assert identity(data_digest="other") != identity()
     assert identity(teacher="other") != identity()
