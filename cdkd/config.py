@@ -195,8 +195,17 @@ def _simcc_decoding(config: TrainingConfig) -> str:
     return f"simcc argmax, {config.simcc.split_ratio:g} bins per pixel, {config.simcc.score} score"
 
 
+def _cell(is_shifted: bool) -> str:
+    return "1 heatmap cell" if is_shifted else "none"
+
+
 HEADS: Mapping[str, HeadTraits] = {
     "simcc": HeadTraits(("simcc.", "teacher.split_ratio"), _simcc_decoding, lambda config: config.simcc.flip_shift),
+    "heatmap": HeadTraits(
+        ("heatmap.",),
+        lambda config: "heatmap argmax, quarter offset",
+        lambda config: _cell(config.heatmap.shift_flipped),
+    ),
 }
 """Every kind of head, by its name in `head.kind`."""
 
@@ -225,6 +234,14 @@ class SimCCConfig:
     )
     flip_shift: str = option("exact", help="bin shift of the flipped prediction", choices=("exact", "official", "none"))
     score: str = option("max", help="keypoint score from the two axis maxima", choices=("max", "min", "mean"))
+
+
+@dataclass(frozen=True)
+class HeatmapConfig:
+    """Heatmaps as targets and predictions (method section 8)."""
+
+    sigma: float = option(1.0, help="width of a target's Gaussian, heatmap cells", exclusive_minimum=0)
+    shift_flipped: bool = option(True, help="move the flipped prediction by one heatmap cell")
 
 
 @dataclass(frozen=True)
@@ -371,6 +388,7 @@ class TrainingConfig:
     teacher: TeacherConfig = option(TeacherConfig, help="the high-resolution network")
     head: HeadConfig = option(HeadConfig, help="kind of pose model")
     simcc: SimCCConfig = option(SimCCConfig, help="codec and task loss of head.kind simcc")
+    heatmap: HeatmapConfig = option(HeatmapConfig, help="codec of heads that make heatmaps")
     distill: DistillConfig = option(DistillConfig, help="distillation")
     train: TrainConfig = option(TrainConfig, help="optimizer and budget")
     evaluation: EvaluationConfig = option(EvaluationConfig, help="prediction and scores")
@@ -817,10 +835,10 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
 
 
 def _options_of_other_heads(kind: str) -> list[str]:
-    """Beginnings of the names of the options that belong to heads, and not to this one."""
-    own = HEADS[kind].options
-    others = {options for traits in HEADS.values() for options in traits.options}
-    return sorted(options for options in others if not options.startswith(own))
+    """The options that belong to heads, and not to this one."""
+    every = tuple(options for traits in HEADS.values() for options in traits.options)
+    paths = declared_fields(TrainingConfig)
+    return [path for path in paths if path.startswith(every) and not path.startswith(HEADS[kind].options)]
 
 
 def _names_but(cls: type, *left_out: str) -> list[str]:

@@ -111,6 +111,19 @@ class TestProtocol:
         one, other = (protocol(resolve(layer), METRIC, "d") for layer in ({}, change))
         assert one[field] != other[field]
 
+    @pytest.mark.parametrize(
+        ("change", "field", "expected"),
+        [
+            ({}, "decoding", "heatmap argmax, quarter offset"),
+            ({}, "flip_shift", "1 heatmap cell"),
+            ({"heatmap.shift_flipped": False}, "flip_shift", "none"),
+            ({"evaluation.flip_test": False}, "flip_shift", "none"),
+        ],
+    )
+    def test_decoding_is_that_of_the_kind_of_head(self, change, field, expected):
+        config = resolve({"head.kind": "heatmap", "distill.cca.enabled": False}, change)
+        assert protocol(config, METRIC, "d")[field] == expected
+
     def test_data_metric_and_epoch_are_in_it(self):
         one = protocol(resolve({}), METRIC, "d")
         other = protocol(resolve({}), Metric("val/ap", "max", "last"), "e")

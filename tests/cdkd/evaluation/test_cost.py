@@ -8,27 +8,27 @@ import torch
 from torch import nn
 
 from cdkd.evaluation.cost import Cost, forward_cost, image, layer_cost, macs, parameter_count, summary_gflops
-from cdkd.models.pose import BACKBONE_BUILDERS
+from cdkd.heads.table import assemble_pose_net
 from orchestrator.reference import paper_tables
-from tests.cdkd.networks import simcc_net
+from tests.cdkd.networks import plain_config, simcc_net
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the tables; without a split ratio it ends with its keypoints' heatmaps."""
+    """A network of the tables; the kind of head is SimCC where there is a split ratio."""
 
     backbone: str
     size: int
     keypoints: int
     ratio: float | None = None
+    kind: str = "heatmap"
 
     def build(self) -> nn.Module:
         """On the meta device."""
         with torch.device("meta"):
             if self.ratio is not None:
                 return simcc_net(self.backbone, self.size, self.ratio, self.keypoints)
-            body = BACKBONE_BUILDERS[self.backbone]()
-            return nn.Sequential(body, nn.Conv2d(body.feature_channels, self.keypoints, kernel_size=1))
+            return assemble_pose_net(plain_config(self.backbone, self.size, self.kind), self.keypoints)
 
 
 @functools.cache

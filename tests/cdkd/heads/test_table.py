@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cdkd.attention import attention, attention_layers
-from cdkd.config import HEADS, ConfigError, resolve, semantic_mapping
+from cdkd.config import HEADS, ConfigError, TrainingConfig, declared_fields, resolve, semantic_mapping
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import build_distiller, build_optimizers
 from cdkd.engine import Diverged
@@ -190,11 +190,20 @@ def test_half_precision_predictions_are_trained_and_read_in_single_precision(kin
     assert all(value.dtype == torch.float32 for value in vars(prediction.float()).values() if torch.is_tensor(value))
 
 
+def aligned_config(kind: str, feature: str = "") -> TrainingConfig:
+    """Of a student that is taught by feature alignment alone."""
+    layer = {"head.kind": kind, "distill.cca.enabled": False, "student.input_size": 32, "teacher.input_size": 64}
+    names = {"student.backbone": "hrnet_w16", "teacher.backbone": "hrnet_w16", "distill.sape.hidden": 4}
+    feature = feature or ("final_layer" if HEADS[kind].has_final_feature else "stage4")
+    return resolve(layer, names, {"distill.sape.feature": feature})
+
+
 @kinds
 def test_options_of_other_kinds_are_no_part_of_a_trainings_identity(kind):
-    sections = {options.split(".")[0] for traits in HEADS.values() for options in traits.options} - {"teacher"}
-    used = {path.split(".")[0] for path in semantic_mapping(plain_config("hrnet_w16", 32, kind))} & sections
-    assert used == {options.split(".")[0] for options in HEADS[kind].options} & sections
+    every = tuple(options for traits in HEADS.values() for options in traits.options)
+    identity = semantic_mapping(plain_config("hrnet_w16", 32, kind)) | semantic_mapping(aligned_config(kind))
+    used = {path for path in identity if path.startswith(every)}
+    assert used == {path for path in declared_fields(TrainingConfig) if path.startswith(HEADS[kind].options)}
 
 
 @kinds
@@ -212,13 +221,10 @@ def test_logit_alignment_is_for_simcc_alone(kind):
 
 @kinds
 def test_features_are_aligned_where_there_are_some(kind):
-    layer = {"head.kind": kind, "distill.cca.enabled": False, "student.input_size": 32, "teacher.input_size": 64}
-    names = {"student.backbone": "hrnet_w16", "teacher.backbone": "hrnet_w16", "distill.sape.hidden": 4}
     if not HEADS[kind].has_final_feature:
         with pytest.raises(ConfigError, match=f"distill.sape.feature: must be stage4: head.kind {kind} has no map"):
-            resolve(layer)
-        names["distill.sape.feature"] = "stage4"
-    config = resolve(layer, names)
+            aligned_config(kind, "final_layer")
+    config = aligned_config(kind)
     teacher_config = config.for_teacher()
     assert teacher_config.head == config.head
     teacher = build_pose_net(teacher_config, KEYPOINTS, generator=torch_generator(1, "teacher"))
