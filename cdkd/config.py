@@ -206,6 +206,11 @@ HEADS: Mapping[str, HeadTraits] = {
         lambda config: "heatmap argmax, quarter offset",
         lambda config: _cell(config.heatmap.shift_flipped),
     ),
+    "dark": HeadTraits(
+        ("heatmap.sigma", "dark."),
+        lambda config: f"heatmap argmax, DARK step after a blur of {config.dark.blur_kernel} cells",
+        lambda config: _cell(config.dark.shift_flipped),
+    ),
 }
 """Every kind of head, by its name in `head.kind`."""
 
@@ -242,6 +247,16 @@ class HeatmapConfig:
 
     sigma: float = option(1.0, help="width of a target's Gaussian, heatmap cells", exclusive_minimum=0)
     shift_flipped: bool = option(True, help="move the flipped prediction by one heatmap cell")
+
+
+@dataclass(frozen=True)
+class DarkConfig:
+    """DARK's decoding of heatmaps (method section 8)."""
+
+    blur_kernel: int = option(
+        11, help="side of the kernel that smooths a heatmap before it is read, cells (odd)", minimum=1, maximum=63
+    )
+    shift_flipped: bool = option(False, help="move the flipped prediction by one heatmap cell")
 
 
 @dataclass(frozen=True)
@@ -389,6 +404,7 @@ class TrainingConfig:
     head: HeadConfig = option(HeadConfig, help="kind of pose model")
     simcc: SimCCConfig = option(SimCCConfig, help="codec and task loss of head.kind simcc")
     heatmap: HeatmapConfig = option(HeatmapConfig, help="codec of heads that make heatmaps")
+    dark: DarkConfig = option(DarkConfig, help="decoding of head.kind dark")
     distill: DistillConfig = option(DistillConfig, help="distillation")
     train: TrainConfig = option(TrainConfig, help="optimizer and budget")
     evaluation: EvaluationConfig = option(EvaluationConfig, help="prediction and scores")
@@ -474,6 +490,8 @@ def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
         )
     if config.head.kind == "simcc":
         yield from _bin_problems(config)
+    if config.dark.blur_kernel % 2 == 0:
+        yield ConfigProblem("dark.blur_kernel", f"must be odd, got {config.dark.blur_kernel}")
     yield from _distillation_problems(config)
     yield from _source_problems(config.data)
 

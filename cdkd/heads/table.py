@@ -28,13 +28,14 @@ from typing import Any
 import torch
 
 from cdkd.config import TrainingConfig
-from cdkd.heads import heatmap, simcc
+from cdkd.heads import dark, heatmap, simcc
 from cdkd.heads.codec import Codec, Kind
 from cdkd.models.pose import PoseNet, check_sizes
 
 KINDS: Mapping[str, Kind] = {
     "simcc": Kind(simcc.build_head, simcc.build_codec),
     "heatmap": Kind(heatmap.build_head, heatmap.build_codec),
+    "dark": Kind(heatmap.build_head, dark.build_codec),
 }
 """By the name in `head.kind`."""
 

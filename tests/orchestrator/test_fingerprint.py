@@ -118,6 +118,8 @@ class TestProtocol:
             ({}, "flip_shift", "1 heatmap cell"),
             ({"heatmap.shift_flipped": False}, "flip_shift", "none"),
             ({"evaluation.flip_test": False}, "flip_shift", "none"),
+            ({"head.kind": "dark"}, "decoding", "heatmap argmax, DARK step after a blur of 11 cells"),
+            ({"head.kind": "dark"}, "flip_shift", "none"),
         ],
     )
     def test_decoding_is_that_of_the_kind_of_head(self, change, field, expected):
