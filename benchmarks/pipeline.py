@@ -94,7 +94,6 @@ def dataset_of(people: list[PersonInstance], source: ImageSource) -> PoseDataset
         KEYPOINT_SETS["mpii16"],
         student_size=STUDENT_SIZE,
         teacher_size=TEACHER_SIZE,
-        split_ratio=3.0,
         box_padding=PADDING,
         augmentation=AUGMENTATION,
         seed=SEED,

@@ -16,7 +16,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -151,7 +151,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One pose network: a backbone and a SimCC head on a square input."""
+    """One pose network's backbone and the side of its square input."""
 
     backbone: str = option("hrnet_w32", help="backbone architecture", choices=BACKBONES)
     input_size: int = option(64, help="side of the square input, pixels (a multiple of 32)", minimum=32)
@@ -160,7 +160,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """The frozen teacher: given as a checkpoint file, or trained once by plain SimCC and shared."""
+    """The frozen teacher, with the student's kind of head: given as a file, or trained once and shared."""
 
     backbone: str = option("hrnet_w32", help="backbone architecture", choices=BACKBONES)
     input_size: int = option(256, help="side of the teacher's square input, pixels (a multiple of 32)", minimum=32)
@@ -171,6 +171,55 @@ class TeacherConfig:
     batch_size: int = option(32, help="instances per step of the teacher's training", minimum=2)
     learning_rate: float = option(1e-3, help="Adam's step size in the teacher's training", exclusive_minimum=0)
     seed: int = option(0, help="seed of the teacher's training, shared by all students", minimum=0)
+
+
+@dataclass(frozen=True)
+class HeadTraits:
+    """What is known of a kind of head without torch (`cdkd.heads.table` has the rest).
+
+    Attributes:
+        options: beginnings of the names of the options that it reads; those of other kinds are left out of a
+            training's identity.
+        decoding: how a prediction becomes keypoints, in words.
+        flip_shift: by how much a mirrored image's prediction is shifted, in words; `none`: not at all.
+        has_final_feature: it makes one map per keypoint, which feature alignment can compare.
+    """
+
+    options: tuple[str, ...]
+    decoding: Callable[[TrainingConfig], str]
+    flip_shift: Callable[[TrainingConfig], str]
+    has_final_feature: bool = True
+
+
+def _simcc_decoding(config: TrainingConfig) -> str:
+    return f"simcc argmax, {config.simcc.split_ratio:g} bins per pixel, {config.simcc.score} score"
+
+
+def _cell(is_shifted: bool) -> str:
+    return "1 heatmap cell" if is_shifted else "none"
+
+
+HEADS: Mapping[str, HeadTraits] = {
+    "simcc": HeadTraits(("simcc.", "teacher.split_ratio"), _simcc_decoding, lambda config: config.simcc.flip_shift),
+    "heatmap": HeadTraits(
+        ("heatmap.",),
+        lambda config: "heatmap argmax, quarter offset",
+        lambda config: _cell(config.heatmap.shift_flipped),
+    ),
+    "dark": HeadTraits(
+        ("heatmap.sigma", "dark."),
+        lambda config: f"heatmap argmax, DARK step after a blur of {config.dark.blur_kernel} cells",
+        lambda config: _cell(config.dark.shift_flipped),
+    ),
+}
+"""Every kind of head, by its name in `head.kind`."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What a pose network ends in, and so how keypoints become a loss and a prediction becomes keypoints."""
+
+    kind: str = option("simcc", help="kind of head of student and teacher", choices=tuple(HEADS))
 
 
 @dataclass(frozen=True)
@@ -190,6 +239,24 @@ class SimCCConfig:
     )
     flip_shift: str = option("exact", help="bin shift of the flipped prediction", choices=("exact", "official", "none"))
     score: str = option("max", help="keypoint score from the two axis maxima", choices=("max", "min", "mean"))
+
+
+@dataclass(frozen=True)
+class HeatmapConfig:
+    """Heatmaps as targets and predictions (method section 8)."""
+
+    sigma: float = option(1.0, help="width of a target's Gaussian, heatmap cells", exclusive_minimum=0)
+    shift_flipped: bool = option(True, help="move the flipped prediction by one heatmap cell")
+
+
+@dataclass(frozen=True)
+class DarkConfig:
+    """DARK's decoding of heatmaps (method section 8)."""
+
+    blur_kernel: int = option(
+        11, help="side of the kernel that smooths a heatmap before it is read, cells (odd)", minimum=1, maximum=63
+    )
+    shift_flipped: bool = option(False, help="move the flipped prediction by one heatmap cell")
 
 
 @dataclass(frozen=True)
@@ -334,7 +401,10 @@ class TrainingConfig:
     data: DataConfig = option(DataConfig, help="data set")
     student: ModelConfig = option(ModelConfig, help="the low-resolution network")
     teacher: TeacherConfig = option(TeacherConfig, help="the high-resolution network")
-    simcc: SimCCConfig = option(SimCCConfig, help="codec and task loss")
+    head: HeadConfig = option(HeadConfig, help="kind of pose model")
+    simcc: SimCCConfig = option(SimCCConfig, help="codec and task loss of head.kind simcc")
+    heatmap: HeatmapConfig = option(HeatmapConfig, help="codec of heads that make heatmaps")
+    dark: DarkConfig = option(DarkConfig, help="decoding of head.kind dark")
     distill: DistillConfig = option(DistillConfig, help="distillation")
     train: TrainConfig = option(TrainConfig, help="optimizer and budget")
     evaluation: EvaluationConfig = option(EvaluationConfig, help="prediction and scores")
@@ -367,8 +437,18 @@ class TrainingConfig:
         """Bins per pixel of the teacher's SimCC head."""
         return self.teacher.split_ratio or self.simcc.split_ratio
 
+    @property
+    def decoding(self) -> str:
+        """How a prediction becomes keypoints, in words."""
+        return HEADS[self.head.kind].decoding(self)
+
+    @property
+    def flip_shift(self) -> str:
+        """By how much a mirrored image's prediction is shifted."""
+        return HEADS[self.head.kind].flip_shift(self)
+
     def for_teacher(self) -> TrainingConfig:
-        """The configuration that trains this student's teacher: plain SimCC at the teacher's resolution."""
+        """The configuration that trains this student's teacher: the same head at its size, without distillation."""
         return dataclasses.replace(
             self,
             seed=self.teacher.seed,
@@ -408,8 +488,25 @@ def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
             f"must lie between tau_min={etht.tau_min} and tau_min+tau_range={etht.tau_min + etht.tau_range}, "
             f"got {etht.init_tau}",
         )
-    yield from _bin_problems(config)
+    if config.head.kind == "simcc":
+        yield from _bin_problems(config)
+    if config.dark.blur_kernel % 2 == 0:
+        yield ConfigProblem("dark.blur_kernel", f"must be odd, got {config.dark.blur_kernel}")
+    yield from _distillation_problems(config)
     yield from _source_problems(config.data)
+
+
+def _distillation_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
+    """Which distillation losses go with which head."""
+    kind, sape = config.head.kind, config.distill.sape
+    if config.distill.cca.enabled and kind != "simcc":
+        yield ConfigProblem(
+            "distill.cca.enabled", f"must be false: CCA aligns the logits of head.kind simcc, not {kind}"
+        )
+    if sape.enabled and sape.feature == "final_layer" and not HEADS[kind].has_final_feature:
+        yield ConfigProblem(
+            "distill.sape.feature", f"must be stage4: head.kind {kind} has no map per keypoint to align"
+        )
 
 
 def _source_problems(data: DataConfig) -> Iterator[ConfigProblem]:
@@ -728,6 +825,7 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
         if config.data.kind == "synthetic"
         else ["data.synthetic."]
     )
+    unused += _options_of_other_heads(config.head.kind)
     if not config.needs_teacher:
         unused += ["teacher.", "distill.legacy_factor"]
     if not config.distill.sape.enabled:
@@ -752,6 +850,13 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
     if config.teacher.checkpoint:
         unused += [f"teacher.{name}" for name in ("pretrained", "epochs", "batch_size", "learning_rate", "seed")]
     return tuple(unused)
+
+
+def _options_of_other_heads(kind: str) -> list[str]:
+    """The options that belong to heads, and not to this one."""
+    every = tuple(options for traits in HEADS.values() for options in traits.options)
+    paths = declared_fields(TrainingConfig)
+    return [path for path in paths if path.startswith(every) and not path.startswith(HEADS[kind].options)]
 
 
 def _names_but(cls: type, *left_out: str) -> list[str]:

@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cdkd.config import EvaluationConfig, SimCCConfig
+from cdkd.config import EvaluationConfig
 from cdkd.distill.distiller import Distiller
 from cdkd.distributed import gather, mean_over_ranks
 from cdkd.evaluation.scores import Predictions
+from cdkd.heads.codec import Codec
 from cdkd.keypoints import KeypointSet
+from cdkd.models.head import Prediction
 from cdkd.models.pose import PoseNet
-from cdkd.simcc import decode, merge_flip
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -170,8 +171,8 @@ def _forward(model: nn.Module, batch: Mapping[str, Tensor], arithmetic: Arithmet
         return model(
             normalise(batch["student_image"], device),
             teacher_images,
-            batch["bins"].to(device, non_blocking=True),
-            batch["weight"].to(device, non_blocking=True),
+            batch["keypoints_input"].to(device, non_blocking=True),
+            batch["visibility"].to(device, non_blocking=True),
         )
 
 
@@ -181,7 +182,7 @@ def predict(
     batches: Iterable[Mapping[str, Tensor]],
     *,
     arithmetic: Arithmetic,
-    simcc: SimCCConfig,
+    codec: Codec[Any],
     evaluation: EvaluationConfig,
     keypoint_set: KeypointSet,
 ) -> Predictions:
@@ -194,11 +195,9 @@ def predict(
     for batch in batches:
         images = normalise(batch["student_image"], arithmetic.device)
         with arithmetic.autocast():
-            x, y = _probabilities(net, images)
-            if evaluation.flip_test:
-                flipped = _probabilities(net, images.flip(3))
-                x, y = merge_flip(x, y, *flipped, keypoint_set.flip_permutation, simcc.split_ratio, simcc.flip_shift)
-        points, confidence = decode(x, y, simcc.split_ratio, simcc.score)
+            prediction = _prediction(net, images)
+            flipped = _prediction(net, images.flip(3)) if evaluation.flip_test else None
+        points, confidence = codec.decode(prediction, flipped, keypoint_set.flip_permutation)
         indices.append(batch["index"].numpy())
         keypoints.append(to_image(points.float().cpu(), batch["to_image"]).numpy())
         scores.append(confidence.float().cpu().numpy())
@@ -211,9 +210,9 @@ def _joined(parts: Sequence[tuple[list[NDArray[Any]], ...]], item: int) -> NDArr
     return np.concatenate([array for part in parts for array in part[item]])
 
 
-def _probabilities(net: PoseNet, images: Tensor) -> tuple[Tensor, Tensor]:
-    output = net(images)
-    return output.logits_x.float().softmax(-1), output.logits_y.float().softmax(-1)
+def _prediction(net: PoseNet, images: Tensor) -> Prediction:
+    prediction: Prediction = net(images).prediction
+    return prediction.float()
 
 
 def to_image(keypoints_input: Tensor, matrix: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from cdkd.drawing import (
     pose_marks,
 )
 from cdkd.engine import normalise
+from cdkd.heads.table import build_codec
 from cdkd.inference import TrainedStudent, predict_instances
 from cdkd.instances import PersonInstance
 from cdkd.keypoints import KeypointSet
@@ -243,7 +244,8 @@ def attention_picture(
     sheet = contact_sheet([contact_sheet(row, len(row)) for row in rows], 1, gap=8)
     is_labelled = bool((instance.visibility[list(keypoints)] > 0).any())
     marks = [*attention_marks(has_truth=is_labelled), (heat_mark(), "from 0 to the map's maximum")]
-    return _headed(sheet, f"{title}: Grad-CAM of a keypoint's largest x and y logit", networks, marks)
+    evidence = " or ".join(dict.fromkeys(build_codec(network.student.config).evidence_name for network in networks))
+    return _headed(sheet, f"{title}: Grad-CAM of a keypoint's {evidence}", networks, marks)
 
 
 def _attention_row(network: Network, instance: PersonInstance, keypoints: Sequence[int], side: int) -> list[Image]:
@@ -251,7 +253,8 @@ def _attention_row(network: Network, instance: PersonInstance, keypoints: Sequen
     (seen,) = look(network, [instance])
     net = network.student.net
     images = torch.from_numpy(seen.pixels).permute(2, 0, 1)[None]
-    found = attention(net, normalise(images, next(net.parameters()).device), keypoints, attention_layers(net))
+    pixels = normalise(images, next(net.parameters()).device)
+    found = attention(net, build_codec(network.student.config), pixels, keypoints, attention_layers(net))
     cells = [captioned(seen.with_poses(side), network.name)]
     for place, keypoint in enumerate(keypoints):
         peak = found.peaks[0, place].cpu().numpy()

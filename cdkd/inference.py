@@ -17,9 +17,10 @@ from cdkd.data.streams import torch_generator
 from cdkd.engine import Arithmetic, predict
 from cdkd.evaluation.results import coco_results, write_coco_results, write_mpii_results
 from cdkd.evaluation.scores import Predictions, score, score_detected
+from cdkd.heads.table import build_codec, build_pose_net
 from cdkd.instances import PersonInstance, Split
 from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
-from cdkd.models.pose import PoseNet, build_pose_net
+from cdkd.models.pose import PoseNet
 from cdkd.models.weights import load_pose_weights
 from cdkd.training import BEST, choose_device, without_weak_boxes
 
@@ -49,13 +50,7 @@ def load_student(file: Path, overrides: Mapping[str, Any] | None = None) -> Trai
         raise CheckpointError(f"{path}: holds no configuration; expected a best.pt or last.pt of a training")
     config = resolve(json.loads(state["config"]), overrides or {})
     keypoint_set = KEYPOINT_SETS[config.data.keypoint_set]
-    net = build_pose_net(
-        config.student.backbone,
-        config.student.input_size,
-        config.simcc.split_ratio,
-        keypoint_set.count,
-        generator=torch_generator(config.seed, "student"),
-    )
+    net = build_pose_net(config, keypoint_set.count, generator=torch_generator(config.seed, "student"))
     load_pose_weights(net, path)
     return TrainedStudent(net.eval(), config, keypoint_set, int(state["epoch"]))
 
@@ -167,7 +162,6 @@ def predict_instances(student: TrainedStudent, instances: Sequence[PersonInstanc
         student.keypoint_set,
         student_size=config.student.input_size,
         teacher_size=None,
-        split_ratio=config.simcc.split_ratio,
         box_padding=config.data.box_padding,
         augmentation=None,
         seed=config.seed,
@@ -179,7 +173,7 @@ def predict_instances(student: TrainedStudent, instances: Sequence[PersonInstanc
         student.net.to(arithmetic.device),
         load_batches(dataset, batches),
         arithmetic=arithmetic,
-        simcc=config.simcc,
+        codec=build_codec(config),
         evaluation=config.evaluation,
         keypoint_set=student.keypoint_set,
     )

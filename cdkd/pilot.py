@@ -20,8 +20,8 @@ from cdkd.config import TrainingConfig, from_mapping
 from cdkd.data.dataset import epoch_batches
 from cdkd.data.streams import torch_generator
 from cdkd.engine import RATIO_STEPS, train_one_epoch
+from cdkd.heads.table import build_pose_net
 from cdkd.keypoints import KEYPOINT_SETS
-from cdkd.models.pose import build_pose_net
 from cdkd.training import Training
 
 ROUNDS = 3
@@ -135,13 +135,8 @@ def _random_teacher(config: TrainingConfig, folder: Path) -> Path | None:
     if not config.needs_teacher:
         return None
     teacher = config.for_teacher()
-    net = build_pose_net(
-        teacher.student.backbone,
-        teacher.student.input_size,
-        teacher.simcc.split_ratio,
-        KEYPOINT_SETS[config.data.keypoint_set].count,
-        generator=torch_generator(0, "teacher"),
-    )
+    count = KEYPOINT_SETS[config.data.keypoint_set].count
+    net = build_pose_net(teacher, count, generator=torch_generator(0, "teacher"))
     save_tensors(folder / "teacher.pt", {"state_dict": net.state_dict()})
     return folder / "teacher.pt"
 

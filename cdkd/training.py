@@ -51,10 +51,11 @@ from cdkd.engine import Arithmetic, Diverged, predict, train_one_epoch
 from cdkd.evaluation.by_person import scores_of_persons
 from cdkd.evaluation.cost import macs, parameter_count, summary_gflops
 from cdkd.evaluation.scores import Predictions, score, score_detected
+from cdkd.heads.table import assemble_pose_net, build_pose_net
 from cdkd.instances import PersonInstance, Split
 from cdkd.keypoints import KeypointSet
 from cdkd.models.folding import fold_batch_norm
-from cdkd.models.pose import PoseNet, assemble_pose_net, build_pose_net
+from cdkd.models.pose import PoseNet
 from cdkd.models.weights import WeightsError, load_backbone, load_pose_weights
 
 logger = logging.getLogger(__name__)
@@ -259,7 +260,6 @@ class Training:
             self.keypoint_set,
             student_size=config.student.input_size,
             teacher_size=config.teacher.input_size if is_training and config.needs_teacher else None,
-            split_ratio=config.simcc.split_ratio,
             box_padding=config.data.box_padding,
             augmentation=config.data.augmentation if is_training else None,
             seed=config.seed,
@@ -300,7 +300,7 @@ class Training:
             net,
             self.load(dataset, batches),
             arithmetic=self.arithmetic,
-            simcc=self.config.simcc,
+            codec=self.distiller.codec,
             evaluation=self.config.evaluation,
             keypoint_set=self.keypoint_set,
         )
@@ -335,7 +335,7 @@ class Training:
         }
 
     def _export(self, name: str, epoch: int) -> None:
-        """Write the student as a file that `load_student` and any SimCC tool can read."""
+        """Write the student as a file that `load_student` and the public tools of its kind can read."""
         state = {
             "state_dict": self.distiller.student.state_dict(),
             "config": json.dumps(to_mapping(self.config)),
@@ -479,13 +479,8 @@ def load_teacher(config: TrainingConfig, file: Path, keypoint_set: KeypointSet) 
     recorded = _recorded_digest(file)
     if recorded is not None and recorded != digest:
         raise WeightsError(f"{file}: SHA-256 differs from the one recorded when it was trained; train it again")
-    teacher = build_pose_net(
-        config.teacher.backbone,
-        config.teacher.input_size,
-        config.teacher_split_ratio,
-        keypoint_set.count,
-        generator=torch_generator(config.teacher.seed, "teacher"),
-    )
+    generator = torch_generator(config.teacher.seed, "teacher")
+    teacher = build_pose_net(config.for_teacher(), keypoint_set.count, generator=generator)
     load_pose_weights(teacher, file)
     fold_batch_norm(teacher.eval())
     return teacher, digest
@@ -502,9 +497,7 @@ def _recorded_digest(file: Path) -> str | None:
 def cost_of(config: TrainingConfig, keypoint_set: KeypointSet) -> dict[str, float]:
     """Parameters (millions), true multiply-adds (1e9) and HRNet-summary GFLOPs of the student."""
     with torch.device("meta"):
-        net = assemble_pose_net(
-            config.student.backbone, config.student.input_size, config.simcc.split_ratio, keypoint_set.count
-        )
+        net = assemble_pose_net(config, keypoint_set.count)
     size = config.student.input_size
     return {
         "params_m": parameter_count(net) / 1e6,

@@ -19,6 +19,9 @@ from orchestrator.plan import Metric
 FILE_FIELDS = ("student.pretrained", "teacher.pretrained", "teacher.checkpoint")
 """Options that name a weights file: what it holds counts, not where it lies."""
 
+VALUES_BEFORE_OPTIONS: dict[str, Any] = {"head.kind": "simcc"}
+"""Options that came after the first results were recorded, with the value that these have without saying so."""
+
 METRIC_VERSION = 2
 """Raise it in the commit that changes what a score means."""
 
@@ -36,7 +39,8 @@ def fingerprint(config: TrainingConfig, *, data_digest: str, teacher: str) -> st
     Raises:
         OSError: a weights file that the configuration names cannot be read.
     """
-    semantic = semantic_mapping(config)
+    before = VALUES_BEFORE_OPTIONS.items()
+    semantic = {path: value for path, value in semantic_mapping(config).items() if (path, value) not in before}
     for path in FILE_FIELDS:
         if semantic.get(path):
             semantic[path] = file_digest(Path(semantic[path]))
@@ -79,8 +83,8 @@ def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[s
         "persons": f"keypoint scores above {evaluation.keypoint_score_threshold:g}, OKS NMS {evaluation.oks_nms:g}",
         "input_size": config.student.input_size,
         "flip_test": config.evaluation.flip_test,
-        "flip_shift": config.simcc.flip_shift if config.evaluation.flip_test else "none",
-        "decoding": f"simcc argmax, {config.simcc.split_ratio:g} bins per pixel, {config.simcc.score} score",
+        "flip_shift": config.flip_shift if config.evaluation.flip_test else "none",
+        "decoding": config.decoding,
         "metric": metric.name,
         "metric_version": METRIC_VERSION,
         "epochs": config.train.epochs,

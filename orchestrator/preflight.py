@@ -24,7 +24,8 @@ def preflight(plan: Plan, place_of: PlaceOf) -> None:
     for spec in (*plan.trials, *plan.teachers):
         config = from_mapping(TrainingConfig, spec.config)
         found.update(_batch_problems(config, plan.resources.num_workers))
-        needs = repr((config.teacher if config.needs_teacher else None, config.student, config.simcc.split_ratio))
+        teacher = config.teacher if config.needs_teacher else None
+        needs = repr((teacher, config.student, config.head, config.simcc.split_ratio))
         if needs not in looked_at:
             looked_at.add(needs)
             found.update(_file_problems(config))
@@ -58,15 +59,10 @@ def _file_problems(config: TrainingConfig) -> Iterator[tuple[str, str]]:
 
 def _load_pretrained(config: TrainingConfig) -> None:
     from cdkd.data.streams import torch_generator
+    from cdkd.heads.table import build_pose_net
     from cdkd.keypoints import KEYPOINT_SETS
-    from cdkd.models.pose import build_pose_net
     from cdkd.models.weights import load_backbone
 
-    net = build_pose_net(
-        config.student.backbone,
-        config.student.input_size,
-        config.simcc.split_ratio,
-        KEYPOINT_SETS[config.data.keypoint_set].count,
-        generator=torch_generator(config.seed, "student"),
-    )
+    count = KEYPOINT_SETS[config.data.keypoint_set].count
+    net = build_pose_net(config, count, generator=torch_generator(config.seed, "student"))
     load_backbone(net, Path(config.student.pretrained))

@@ -17,8 +17,8 @@ MLFLOW = {"orchestrator/tracking.py", "analysis/store.py"}
 CDKD_USES = {"cdkd", "numpy", "cv2", "torch", "pycocotools", "faster_coco_eval", "scipy"}
 CDKD_LAYERS = {
     "checkpoint": 0, "config": 0, "distributed": 0, "instances": 0, "keypoints": 0, "simcc": 1, "drawing": 1,
-    "data": 2, "models": 2, "evaluation": 2, "distill": 3, "engine": 4, "training": 5, "inference": 6, "pilot": 6,
-    "panels": 2, "attention": 3, "failures": 3, "gallery": 7,
+    "data": 2, "models": 2, "evaluation": 2, "heads": 3, "distill": 4, "engine": 5, "training": 6, "inference": 7,
+    "pilot": 7, "panels": 2, "attention": 4, "failures": 3, "gallery": 8,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Training examples: two crops of the same view of a person, and the student's SimCC labels."""
+"""Training examples: two crops of the same view of a person, and where the keypoints are in the student's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from cdkd.data.images import ImageCache, ImageSource
 from cdkd.data.streams import generator
 from cdkd.instances import PersonInstance
 from cdkd.keypoints import KeypointSet
-from cdkd.simcc import encode
 
 
 class PoseDataset(Dataset[dict[str, Tensor]]):
@@ -33,7 +32,6 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         keypoint_set: their keypoints.
         student_size: side of the student's crop, pixels.
         teacher_size: side of the teacher's crop, pixels; None: examples have no teacher crop.
-        split_ratio: SimCC bins per pixel of the student.
         box_padding: factor on the square around a person's box.
         augmentation: random views; None: the plain view of the box.
         seed: seed of the augmentation.
@@ -49,7 +47,6 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         *,
         student_size: int,
         teacher_size: int | None,
-        split_ratio: float,
         box_padding: float,
         augmentation: AugmentationConfig | None,
         seed: int,
@@ -59,7 +56,6 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         self.keypoint_set = keypoint_set
         self.student_size = student_size
         self.teacher_size = teacher_size
-        self.split_ratio = split_ratio
         self.box_padding = box_padding
         self.augmentation = augmentation
         self.seed = seed
@@ -91,8 +87,8 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         Returns:
             student_image: uint8 (B, 3, S, S), RGB, channels last in memory.
             teacher_image: uint8 (B, 3, T, T), likewise, the same views; only with a `teacher_size`.
-            bins: int64 (B, J, 2), the labels of the student's crops.
-            weight: float32 (B, J), 1 for a labelled keypoint inside the student's crop.
+            keypoints_input: float64 (B, J, 2), x and y in pixels of the student's crop; arbitrary where unlabelled.
+            visibility: int64 (B, J), 0 for a keypoint without a label.
             to_image: float32 (B, 2, 3), from student crop pixels to image pixels.
             index: int64 (B,), which instances.
 
@@ -101,12 +97,12 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         """
         views = [self.view(index) for index in indices]
         matrices = [view.affine(self.student_size) for view in views]
-        bins, weight = self._labels(indices, views, matrices)
+        keypoints_input, visibility = self._labels(indices, views, matrices)
         inverses = np.stack([invert_affine(matrix) for matrix in matrices]).astype(np.float32)
         return {
             **self._images(indices, matrices),
-            "bins": bins,
-            "weight": weight,
+            "keypoints_input": keypoints_input,
+            "visibility": visibility,
             "to_image": torch.from_numpy(inverses),
             "index": torch.as_tensor(indices),
         }
@@ -133,14 +129,14 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
     def _labels(
         self, indices: Sequence[int], views: Sequence[View], matrices: Sequence[Matrix]
     ) -> tuple[Tensor, Tensor]:
-        """Bins (B, J, 2) and weights (B, J); in a flipped view left and right keypoints change names."""
+        """Keypoints (B, J, 2) and visibilities (B, J); in a flipped view left and right keypoints change names."""
         keypoints, visibility = [], []
         for index, view, matrix in zip(indices, views, matrices, strict=True):
             instance = self.instances[index]
             names = self._flip_permutation if view.is_flipped else slice(None)
             keypoints.append(warp_points(instance.keypoints_image[names], matrix))
             visibility.append(instance.visibility[names])
-        return encode(np.stack(keypoints), np.stack(visibility), self.student_size, self.split_ratio)
+        return torch.from_numpy(np.stack(keypoints)), torch.from_numpy(np.stack(visibility))
 
 
 def use_one_opencv_thread() -> None:

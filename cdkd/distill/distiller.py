@@ -6,7 +6,7 @@ L = task_scale * L_task + alpha * legacy_factor * L_feature + beta * legacy_fact
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,33 +17,16 @@ from cdkd.data.streams import torch_generator
 from cdkd.distill.cca import CrossClassAlignment, build_cca
 from cdkd.distill.etht import Curriculum, build_curriculum
 from cdkd.distill.sape import FeatureAlignment, Sape, build_sape
-from cdkd.models.pose import FEATURE_STRIDE, PoseNet, PoseOutput, build_pose_net
-from cdkd.simcc import simcc_loss
+from cdkd.heads.codec import Codec
+from cdkd.heads.simcc import SimCCCodec, SimCCLogits
+from cdkd.heads.table import build_codec, build_pose_net
+from cdkd.models.head import PoseOutput
+from cdkd.models.pose import FEATURE_STRIDE, PoseNet
 
-FEATURES: Mapping[str, Callable[[PoseOutput], Tensor]] = {
+FEATURES: Mapping[str, Callable[[PoseOutput], Tensor | None]] = {
     "final_layer": lambda output: output.final_feature,
     "stage4": lambda output: output.backbone_feature,
 }
-
-
-@dataclass(frozen=True)
-class TaskLoss:
-    """The supervised SimCC loss: its reduction and label smoothing as in `simcc_loss`, and its factor."""
-
-    label_smoothing: float
-    reduction: str
-    scale: float = 1.0
-
-    def __call__(self, output: PoseOutput, bins: Tensor, weight: Tensor) -> Tensor:
-        """The loss before the factor, ()."""
-        return simcc_loss(
-            output.logits_x,
-            output.logits_y,
-            bins,
-            weight,
-            label_smoothing=self.label_smoothing,
-            reduction=self.reduction,
-        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,7 @@ class Distiller(nn.Module):
     Args:
         student: learns.
         teacher: None where no distillation loss is on.
-        task: the supervised loss.
+        codec: the supervised loss, and how the student's predictions are read.
         sape: feature alignment, or None.
         cca: logit alignment, or None.
         curriculum: temperature and loss weights.
@@ -91,7 +74,7 @@ class Distiller(nn.Module):
         legacy_factor: constant on both distillation losses (released code: 0.4).
 
     Raises:
-        ValueError: a distillation loss without a teacher, or an unknown feature.
+        ValueError: a distillation loss without a teacher, logit alignment without SimCC, or an unknown feature.
     """
 
     def __init__(
@@ -99,7 +82,7 @@ class Distiller(nn.Module):
         *,
         student: PoseNet,
         teacher: PoseNet | None,
-        task: TaskLoss,
+        codec: Codec[Any],
         sape: Sape | None,
         cca: CrossClassAlignment | None,
         curriculum: Curriculum,
@@ -110,13 +93,15 @@ class Distiller(nn.Module):
         has_distillation = sape is not None or cca is not None
         if has_distillation and teacher is None:
             raise ValueError("a distillation loss is switched on and there is no teacher")
+        if cca is not None and not isinstance(codec, SimCCCodec):
+            raise ValueError(f"logit alignment needs SimCC's logits, got {type(codec).__name__}")
         if feature not in FEATURES:
             raise ValueError(f"feature must be one of {', '.join(FEATURES)}, got {feature!r}")
         self.student = student
         self.sape = sape
         self.cca = cca
         self.curriculum = curriculum
-        self.task = task
+        self.codec = codec
         self.feature_of = FEATURES[feature]
         self.legacy_factor = legacy_factor
         # in a tuple, so that nn.Module does not register it
@@ -135,32 +120,33 @@ class Distiller(nn.Module):
         return self
 
     def forward(
-        self, student_images: Tensor, teacher_images: Tensor | None, bins: Tensor, weight: Tensor
+        self, student_images: Tensor, teacher_images: Tensor | None, keypoints_input: Tensor, visibility: Tensor
     ) -> DistillerOutput:
         """Losses of one batch.
 
         Args:
             student_images: (B, 3, S, S) normalised.
             teacher_images: (B, 3, T, T), the same views; may be None where there is no teacher.
-            bins: (B, J, 2) labels.
-            weight: (B, J), 0 for a keypoint without a label.
+            keypoints_input: float64 (B, J, 2) in pixels of the student's images.
+            visibility: (B, J), 0 for a keypoint without a label.
 
         Raises:
-            ValueError: the teacher's images are missing.
+            ValueError: the teacher's images or the aligned feature are missing.
         """
         student = self.student(student_images)
         scalars = self.curriculum()
-        raw = {"task": self.task(student, bins, weight)}
-        losses = {"task": self.task.scale * raw["task"]}
+        raw = {"task": self.codec.loss(student.prediction, keypoints_input, visibility)}
+        losses = {"task": self.codec.task_scale * raw["task"]}
         teacher = self._teach(teacher_images)
         if self.sape is not None and teacher is not None:
-            alignment: FeatureAlignment = self.sape(self.feature_of(student), self.feature_of(teacher))
+            alignment: FeatureAlignment = self.sape(*(self._aligned_feature(output) for output in (student, teacher)))
             self._projector_weights = alignment.weights.detach().mean((0, 2))
             raw["feature"] = alignment.loss
             losses["feature"] = scalars.alpha * self.legacy_factor * alignment.loss
         if self.cca is not None and teacher is not None:
-            ours, theirs = ((output.logits_x, output.logits_y) for output in (student, teacher))
-            raw["logit"] = self.cca(ours, theirs, weight, scalars.tau)
+            ours, theirs = (_logits(output) for output in (student, teacher))
+            weight = self._weight(keypoints_input, visibility)
+            raw["logit"] = self.cca((ours.x, ours.y), (theirs.x, theirs.y), weight, scalars.tau)
             # tau^2 stays attached: the temperature follows the gradient of the loss as it is
             losses["logit"] = scalars.beta * self.legacy_factor * scalars.tau.square() * raw["logit"]
         return DistillerOutput(
@@ -170,6 +156,17 @@ class Distiller(nn.Module):
             student=student,
         )
 
+    def _aligned_feature(self, output: PoseOutput) -> Tensor:
+        feature = self.feature_of(output)
+        if feature is None:
+            raise ValueError("this head has no map per keypoint to align (distill.sape.feature final_layer)")
+        return feature
+
+    def _weight(self, keypoints_input: Tensor, visibility: Tensor) -> Tensor:
+        """(B, J), 0 for the keypoints that CCA may leave out."""
+        assert isinstance(self.codec, SimCCCodec)
+        return self.codec.encode(keypoints_input, visibility)[1]
+
     @torch.no_grad()
     def _teach(self, images: Tensor | None) -> PoseOutput | None:
         if self.teacher is None:
@@ -177,7 +174,7 @@ class Distiller(nn.Module):
         if images is None:
             raise ValueError("the teacher's images are missing")
         output: PoseOutput = self.teacher(images)
-        return replace(output, **{name: value.float() for name, value in vars(output).items()})
+        return output.float()
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         """Set the curriculum's xi; `epoch` counts completed epochs, so it is 0 in the first one."""
@@ -231,6 +228,12 @@ class Distiller(nn.Module):
         if self.sape is None or self.sape.unit is None or self._projector_weights is None:
             return {}
         return {f"sau_weight_{index}": weight for index, weight in enumerate(self._projector_weights.tolist())}
+
+
+def _logits(output: PoseOutput) -> SimCCLogits:
+    if not isinstance(output.prediction, SimCCLogits):
+        raise ValueError(f"logit alignment needs SimCC's logits, got {type(output.prediction).__name__}")
+    return output.prediction
 
 
 def _freeze(teacher: PoseNet) -> PoseNet:
@@ -292,21 +295,14 @@ def build_distiller(config: TrainingConfig, keypoint_count: int, teacher: PoseNe
     Raises:
         ValueError: the teacher is missing, is not the configuration's, or its feature has not the student's channels.
     """
-    student = build_pose_net(
-        config.student.backbone,
-        config.student.input_size,
-        config.simcc.split_ratio,
-        keypoint_count,
-        generator=torch_generator(config.seed, "student"),
-        head_init=config.simcc.head_init,
-    )
+    student = build_pose_net(config, keypoint_count, generator=torch_generator(config.seed, "student"))
     if config.needs_teacher:
-        teacher = _checked_teacher(config, keypoint_count, teacher)
-    distill, simcc = config.distill, config.simcc
+        teacher = _checked_teacher(config, student, teacher)
+    distill = config.distill
     return Distiller(
         student=student,
         teacher=teacher,
-        task=TaskLoss(simcc.label_smoothing, simcc.loss, simcc.task_scale),
+        codec=build_codec(config),
         sape=_build_sape(config, student, teacher),
         cca=_build_cca(config),
         curriculum=build_curriculum(distill.etht, learned=config.learned, alpha=distill.alpha, beta=distill.beta),
@@ -315,13 +311,13 @@ def build_distiller(config: TrainingConfig, keypoint_count: int, teacher: PoseNe
     )
 
 
-def _checked_teacher(config: TrainingConfig, keypoint_count: int, teacher: PoseNet | None) -> PoseNet:
+def _checked_teacher(config: TrainingConfig, student: PoseNet, teacher: PoseNet | None) -> PoseNet:
     if teacher is None:
         raise ValueError("a distillation loss is switched on (distill.sape or distill.cca) and there is no teacher")
-    expected = (config.teacher.input_size, config.teacher_split_ratio, keypoint_count)
-    actual = (teacher.input_size, teacher.split_ratio, teacher.keypoint_count)
+    expected = (config.teacher.input_size, student.keypoint_count, type(student.head).__name__)
+    actual = (teacher.input_size, teacher.keypoint_count, type(teacher.head).__name__)
     if actual != expected:
-        raise ValueError(f"the teacher must have input size, split ratio and keypoints {expected}, got {actual}")
+        raise ValueError(f"the teacher must have input size, keypoints and head {expected}, got {actual}")
     return teacher
 
 
@@ -356,4 +352,4 @@ def _build_sape(config: TrainingConfig, student: PoseNet, teacher: PoseNet | Non
 
 
 def _channels(net: PoseNet, feature: str) -> int:
-    return net.final_layer.out_channels if feature == "final_layer" else net.final_layer.in_channels
+    return net.keypoint_count if feature == "final_layer" else net.backbone.feature_channels

@@ -1,1 +1,1 @@
-"""Pose networks: backbones, the SimCC head, and the files their weights come from."""
+"""Pose networks: backbones, the part that heads share, and the files their weights come from."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdkd.models.pose import HEAD_PREFIXES, PoseNet
+from cdkd.models.pose import PoseNet, part_names
 
 CLASSIFIER_PREFIXES = ("head.", "fc.", "incre_modules.", "downsamp_modules.", "classifier.")
 """Classification heads of the ImageNet files, which differ in their names.
@@ -27,6 +27,9 @@ CLASSIFIER_PREFIXES = ("head.", "fc.", "incre_modules.", "downsamp_modules.", "c
 hrnet_w32-36af842e.pth and hrnet_w48-8ef0771d.pth have `head.` and `fc.`, torchvision's ResNets `fc.`; HRNet's
 later files and timm's have the others, and a `final_layer.` that is not the pose network's.
 """
+
+HEAD_PREFIXES = ("final_layer.", "mlp_head_x.", "mlp_head_y.")
+"""Heads of the public pose checkpoints."""
 
 COARSE_OUTPUTS = re.compile(r"stage4\.\d+\.fuse_layers\.[123]\.")
 """Fused coarse outputs of stage 4, which ImageNet HRNets have after the last module and pose nets have not."""
@@ -64,7 +67,7 @@ class WeightsError(ValueError):
 
 
 def load_pose_weights(net: PoseNet, file: Path) -> None:
-    """Load a whole pose network, head included, from a public SimCC checkpoint or one of this project.
+    """Load a whole pose network, head included, from a public checkpoint of its kind or one of this project.
 
     Raises:
         WeightsError: the file cannot be read, or is not exactly of this network; the network is unchanged.
@@ -83,9 +86,10 @@ def load_backbone(net: PoseNet, file: Path) -> None:
     Raises:
         WeightsError: the file cannot be read, or is not exactly of this backbone; the network is unchanged.
     """
-    ignored = (*CLASSIFIER_PREFIXES, *HEAD_PREFIXES)
+    own_head = tuple(f"{name}." for name in part_names(net.head))
+    ignored = (*CLASSIFIER_PREFIXES, *HEAD_PREFIXES, *own_head)
     state = {key: value for key, value in read_state(file).items() if not key.startswith(ignored)}
-    expected = {key: value for key, value in net.state_dict().items() if not key.startswith(HEAD_PREFIXES)}
+    expected = {key: value for key, value in net.state_dict().items() if not key.startswith(own_head)}
     state = {key: value for key, value in state.items() if key in expected or not COARSE_OUTPUTS.match(key)}
     if not any(key.startswith(UPSAMPLING_PREFIX) for key in state):
         expected = {key: value for key, value in expected.items() if not key.startswith(UPSAMPLING_PREFIX)}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cdkd.config import (
+    HEADS,
     PRESETS,
     TAU_AT_THETA_ONE,
     ConfigError,
@@ -130,7 +131,10 @@ def test_every_field_is_either_in_the_identity_or_operational(path: str) -> None
     parents = [".".join(path.split(".")[:count]) for count in range(1, path.count(".") + 1)]
     operational = item.metadata["operational"] or any(field_at(parent).metadata["operational"] for parent in parents)
     everything_on = resolve({"data.kind": "coco_layout", "data.train": [{"annotations": "a.json", "images": "a"}]})
+    plain = {"distill.sape.enabled": False, "distill.cca.enabled": False}
     identity = semantic_mapping(everything_on) | semantic_mapping(resolve())
+    for kind in HEADS:
+        identity |= semantic_mapping(resolve(plain, {"head.kind": kind}))
     assert (path in identity) == (not operational)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cdkd.config import EvaluationConfig, SimCCConfig
 from cdkd.engine import IMAGENET_MEAN, IMAGENET_STD, Arithmetic, Diverged, LossTotals, normalise, predict, to_image
+from cdkd.heads.simcc import SimCCCodec, SimCCLogits
 from cdkd.keypoints import KEYPOINT_SETS
 
 CPU = torch.device("cpu")
@@ -83,7 +84,7 @@ class FirstPixel(nn.Module):
     def forward(self, images: Tensor) -> Any:
         values = images[:, 0, 0, 0] * IMAGENET_STD[0] * 255 + IMAGENET_MEAN[0] * 255
         logits = nn.functional.one_hot(values.round().long(), 8).float()[:, None].expand(-1, LSP.count, -1)
-        return SimpleNamespace(logits_x=logits, logits_y=logits)
+        return SimpleNamespace(prediction=SimCCLogits(logits, logits))
 
 
 def batch(indices: list[int]) -> dict[str, Tensor]:
@@ -100,7 +101,7 @@ def predicted(batches: list[dict[str, Tensor]]) -> np.ndarray[Any, Any]:
         FirstPixel(),  # type: ignore[arg-type]
         batches,
         arithmetic=Arithmetic(CPU),
-        simcc=SimCCConfig(split_ratio=1.0),
+        codec=SimCCCodec(SimCCConfig(split_ratio=1.0), 4),
         evaluation=EvaluationConfig(flip_test=False),
         keypoint_set=LSP,
     )

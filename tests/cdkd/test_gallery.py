@@ -15,12 +15,13 @@ from cdkd.data.images import read_image
 from cdkd.drawing import LEFT_COLOUR, RIGHT_COLOUR, draw_cross, draw_square
 from cdkd.engine import normalise
 from cdkd.gallery import Network, Seen, attention_picture, describe_map, evenly_spread, grid, image_picture, look
+from cdkd.heads.table import build_codec
 from cdkd.inference import TrainedStudent
 from cdkd.instances import PersonInstance
 from cdkd.keypoints import KEYPOINT_SETS
-from cdkd.models.pose import build_pose_net
 from cdkd.panels import captioned, enlarged, panel_side, resized_points, with_heat
 from cdkd.simcc import decode
+from tests.cdkd.networks import simcc_net
 
 LSP = KEYPOINT_SETS["lsp14"]
 LEFT_KNEE, RIGHT_KNEE = LSP.names.index("left_knee"), LSP.names.index("right_knee")
@@ -37,7 +38,7 @@ def network(name: str = "small", input_size: int = 32, backbone: str = "hrnet_w1
             "runtime.device": "cpu",
         }
     )
-    net = build_pose_net(backbone, input_size, 2.0, LSP.count, generator=torch.Generator().manual_seed(0))
+    net = simcc_net(backbone, input_size, 2.0, LSP.count, generator=torch.Generator().manual_seed(0))
     return Network(name, TrainedStudent(net.eval(), config, LSP, 3), **changes)
 
 
@@ -78,7 +79,7 @@ def test_what_is_shown_is_what_the_network_got_and_made_of_it(person: PersonInst
     assert seen.pixels.shape == (32, 32, 3)
     with torch.no_grad():
         output = small.student.net(normalise(torch.from_numpy(seen.pixels).permute(2, 0, 1)[None], torch.device("cpu")))
-    keypoints, _scores = decode(output.logits_x.softmax(-1), output.logits_y.softmax(-1), 2.0)
+    keypoints, _scores = decode(output.prediction.x.softmax(-1), output.prediction.y.softmax(-1), 2.0)
     np.testing.assert_allclose(warp_points(seen.keypoints_image, seen.to_input), keypoints[0].numpy(), atol=1e-3)
 
 
@@ -196,7 +197,8 @@ def test_a_map_is_marked_where_the_largest_logits_and_the_label_are(person: Pers
     (seen,) = look(small, [person])
     net, images = small.student.net, torch.from_numpy(seen.pixels).permute(2, 0, 1)[None]
     keypoints = (LEFT_KNEE, LSP.count - 1)  # labelled, and not labelled
-    found = attention(net, normalise(images, torch.device("cpu")), keypoints, attention_layers(net))
+    codec = build_codec(small.student.config)
+    found = attention(net, codec, normalise(images, torch.device("cpu")), keypoints, attention_layers(net))
     picture = attention_picture([small], person, keypoints, "title")
     background = enlarged(seen.pixels, 256)
     truth, *peaks = (

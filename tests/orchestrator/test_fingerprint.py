@@ -64,6 +64,11 @@ def test_options_of_a_part_that_is_off_do_not_count():
     assert identity(off, {"distill.sape.projectors": 7}) == identity(off)
 
 
+def test_results_from_before_there_were_kinds_of_heads_keep_their_identity():
+    """Recorded then."""
+    assert fingerprint(resolve({}), data_digest="d", teacher="t") == "16194cbc30eba38e"
+
+
 def test_data_teacher_and_method_count(monkeypatch):
     assert identity(data_digest="other") != identity()
     assert identity(teacher="other") != identity()
@@ -105,6 +110,21 @@ class TestProtocol:
     def test_what_makes_two_results_incomparable_is_in_it(self, change, field):
         one, other = (protocol(resolve(layer), METRIC, "d") for layer in ({}, change))
         assert one[field] != other[field]
+
+    @pytest.mark.parametrize(
+        ("change", "field", "expected"),
+        [
+            ({}, "decoding", "heatmap argmax, quarter offset"),
+            ({}, "flip_shift", "1 heatmap cell"),
+            ({"heatmap.shift_flipped": False}, "flip_shift", "none"),
+            ({"evaluation.flip_test": False}, "flip_shift", "none"),
+            ({"head.kind": "dark"}, "decoding", "heatmap argmax, DARK step after a blur of 11 cells"),
+            ({"head.kind": "dark"}, "flip_shift", "none"),
+        ],
+    )
+    def test_decoding_is_that_of_the_kind_of_head(self, change, field, expected):
+        config = resolve({"head.kind": "heatmap", "distill.cca.enabled": False}, change)
+        assert protocol(config, METRIC, "d")[field] == expected
 
     def test_data_metric_and_epoch_are_in_it(self):
         one = protocol(resolve({}), METRIC, "d")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from cdkd.config import to_mapping
-from cdkd.models.pose import build_pose_net
 from orchestrator.compiler import compile_study
 from orchestrator.errors import UserError
 from orchestrator.preflight import preflight
 from orchestrator.study import load_study
+from tests.cdkd.networks import simcc_net
 
 QUICKSTART = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
 
@@ -22,7 +22,7 @@ QUICKSTART = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
 def teacher_file(tmp_path: Path) -> Path:
     """Untrained weights of the quickstart's teacher."""
     teacher = load_study(QUICKSTART).config.for_teacher()
-    net = build_pose_net("hrnet_w16", 64, 2.0, 16, generator=torch.Generator().manual_seed(0))
+    net = simcc_net("hrnet_w16", 64, 2.0, 16, generator=torch.Generator().manual_seed(0))
     path = tmp_path / "teacher.pt"
     torch.save({"state_dict": net.state_dict(), "config": json.dumps(to_mapping(teacher))}, path)
     return path

@@ -32,7 +32,6 @@ def dataset_of(
     options = {
         "student_size": 32,
         "teacher_size": 128,
-        "split_ratio": 2.0,
         "box_padding": 1.25,
         "augmentation": augmentation,
         "seed": 0,
@@ -56,8 +55,8 @@ def test_an_example_has_what_the_contract_says(people):
     assert {key: (value.dtype, tuple(value.shape)) for key, value in example.items()} == {
         "student_image": (torch.uint8, (3, 32, 32)),
         "teacher_image": (torch.uint8, (3, 128, 128)),
-        "bins": (torch.int64, (14, 2)),
-        "weight": (torch.float32, (14,)),
+        "keypoints_input": (torch.float64, (14, 2)),
+        "visibility": (torch.int64, (14,)),
         "to_image": (torch.float32, (2, 3)),
         "index": (torch.int64, ()),
     }
@@ -84,35 +83,34 @@ def test_images_lie_in_memory_as_networks_read_them(people):
         assert batch[name].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_bins_are_the_keypoints_in_the_students_crop(people):
+def test_keypoints_are_those_of_the_students_crop(people):
     example = dataset_of(people)[0]
     person = people[0]
     side = 70 * 1.25
     corner = np.array([50 - side / 2, 45 - side / 2])
     keypoints_input = (person.keypoints_image - corner) * 32 / side
-    assert np.array_equal(example["bins"].numpy(), np.around(keypoints_input * 2).astype(int))
-    assert example["weight"].tolist() == [1.0] * 14
+    assert np.allclose(example["keypoints_input"].numpy(), keypoints_input)
+    assert example["visibility"].tolist() == person.visibility.tolist()
 
 
-def test_unlabelled_keypoints_and_keypoints_outside_the_crop_weigh_nothing(write_layout, make_record):
+def test_a_keypoint_outside_the_crop_keeps_its_place_and_an_unlabelled_one_is_known(write_layout, make_record):
     keypoints = [40.0, 40.0, 2] * 14
     keypoints[5] = 0
     keypoints[6:8] = [119.0, 40.0]
     file, images = write_layout([make_record(1, 1, keypoints=keypoints)])
     example = dataset_of(read_coco_layout(file, images, LSP).instances)[0]
-    assert example["weight"].tolist() == [1.0, 0.0, 0.0] + [1.0] * 11
+    assert example["visibility"].tolist() == [2, 0, 2] + [2] * 11
+    assert example["keypoints_input"][2, 0] > 32
 
 
 @pytest.mark.parametrize("index", range(6))
 def test_to_image_leads_from_the_crop_back_to_the_keypoints(people, index: int):
-    example = dataset_of(people, AUGMENTED, split_ratio=64.0)[index]
-    keypoints_input = example["bins"].numpy() / 64
+    example = dataset_of(people, AUGMENTED)[index]
+    keypoints_input = example["keypoints_input"].numpy()
     back = warp_points(keypoints_input, example["to_image"].numpy())
     is_flipped = dataset_of(people, AUGMENTED).view(index).is_flipped
     expected = people[index].keypoints_image[list(LSP.flip_permutation) if is_flipped else slice(None)]
-    inside = example["weight"].numpy() > 0
-    assert inside.sum() > 3
-    assert np.abs(back - expected)[inside].max() < 0.06
+    assert np.abs(back - expected).max() < 1e-3
 
 
 def test_both_crops_show_a_dot_at_places_related_by_the_ratio_of_their_sizes(tmp_path: Path, write_layout, make_record):
@@ -131,7 +129,7 @@ def test_both_crops_show_a_dot_at_places_related_by_the_ratio_of_their_sizes(tmp
         exact = warp_points([60, 45], dataset.view(0).affine(32))
         assert np.abs(teacher - 4 * exact).max() < 0.2
         assert np.abs(student - exact).max() < 0.3
-        assert np.abs(example["bins"][0].numpy() / 2 - exact).max() <= 0.25 + 1e-6
+        assert np.abs(example["keypoints_input"][0].numpy() - exact).max() < 1e-9
 
 
 def center_of_mass(image: torch.Tensor) -> np.ndarray:
@@ -144,12 +142,11 @@ def test_in_a_flipped_view_left_and_right_change_names(people):
     plain, flipped = dataset_of(people)[0], dataset_of(people, FLIPPED)[0]
     left, right = LSP.names.index("left_wrist"), LSP.names.index("right_wrist")
     neck = LSP.names.index("neck")
-    count = 32 * 2
     for here, there in ((left, right), (right, left), (neck, neck)):
-        mirrored = count - plain["bins"][there, 0]
-        assert abs(int(flipped["bins"][here, 0] - mirrored)) <= 1
-        assert flipped["bins"][here, 1] == plain["bins"][there, 1]
-    assert plain["bins"][left, 0] != plain["bins"][right, 0]
+        mirrored = 32 - plain["keypoints_input"][there, 0]
+        assert flipped["keypoints_input"][here, 0] == pytest.approx(mirrored)
+        assert flipped["keypoints_input"][here, 1] == pytest.approx(plain["keypoints_input"][there, 1])
+    assert plain["keypoints_input"][left, 0] != plain["keypoints_input"][right, 0]
 
 
 def test_visibility_goes_with_the_name(write_layout, make_record):
@@ -158,10 +155,10 @@ def test_visibility_goes_with_the_name(write_layout, make_record):
     keypoints[3 * wrist + 2] = 0
     file, images = write_layout([make_record(1, 1, keypoints=keypoints)])
     people = read_coco_layout(file, images, LSP).instances
-    assert dataset_of(people)[0]["weight"][wrist] == 0
-    weight = dataset_of(people, FLIPPED)[0]["weight"]
-    assert weight[wrist] == 1
-    assert weight[LSP.names.index("right_wrist")] == 0
+    assert dataset_of(people)[0]["visibility"][wrist] == 0
+    visibility = dataset_of(people, FLIPPED)[0]["visibility"]
+    assert visibility[wrist] == 2
+    assert visibility[LSP.names.index("right_wrist")] == 0
 
 
 def test_views_depend_on_seed_epoch_and_index_alone(people):
@@ -311,7 +308,7 @@ def test_batches_that_cannot_be_are_refused():
 def test_real_crops_of_both_sizes_show_the_same(shared_data: Path, annotations: str, images: str, keypoint_set: str):
     names = KEYPOINT_SETS[keypoint_set]
     people = read_coco_layout(shared_data / annotations, shared_data / images, names).instances[::60]
-    options = {"student_size": 64, "teacher_size": 256, "split_ratio": 3.0, "box_padding": 1.25, "seed": 0}
+    options = {"student_size": 64, "teacher_size": 256, "box_padding": 1.25, "seed": 0}
     dataset = PoseDataset(people, names, augmentation=AUGMENTED, image_cache=None, **options)
     correlations = []
     for example in map(dataset.__getitem__, range(len(people))):

@@ -20,7 +20,7 @@ from torch import nn
 from cdkd.config import ConfigError, TrainingConfig, resolve
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
-from cdkd.models.pose import build_pose_net
+from tests.cdkd.networks import simcc_net
 
 KEYPOINTS = 3
 BASE = {
@@ -88,16 +88,16 @@ VARIANTS = {
 
 @functools.cache
 def make_teacher(input_size=64, split_ratio=2.0, backbone="hrnet_w16"):
-    teacher = build_pose_net(backbone, input_size, split_ratio, KEYPOINTS, generator=torch_generator(9, "teacher"))
+    teacher = simcc_net(backbone, input_size, split_ratio, KEYPOINTS, generator=torch_generator(9, "teacher"))
     return liven(teacher)
 
 
 def liven(net):
     """Scale the head's tiny initial weights up, so that the logits say something."""
     with torch.no_grad():
-        net.final_layer.weight.mul_(500.0)
-        net.mlp_head_x.weight.mul_(5.0)
-        net.mlp_head_y.weight.mul_(5.0)
+        net.head.final_layer.weight.mul_(500.0)
+        net.head.mlp_head_x.weight.mul_(5.0)
+        net.head.mlp_head_y.weight.mul_(5.0)
     return net
 
 
@@ -115,8 +115,8 @@ def make_batch(size=2, seed=3):
     return {
         "student_images": torch.randn(size, 3, 32, 32, generator=generator),
         "teacher_images": torch.randn(size, 3, 64, 64, generator=generator),
-        "bins": torch.randint(0, 64, (size, KEYPOINTS, 2), generator=generator),
-        "weight": torch.tensor([[1.0, 1.0, 0.0]]).repeat(size, 1),
+        "keypoints_input": torch.randint(0, 64, (size, KEYPOINTS, 2), generator=generator) / 2.0,
+        "visibility": torch.tensor([[1, 2, 0]]).repeat(size, 1),
     }
 
 
@@ -311,7 +311,7 @@ def test_a_batch_of_one_gives_finite_losses(variant):
 def test_a_batch_without_visible_keypoints_gives_finite_gradients():
     distiller, _ = make_distiller({"preset": "fixed"})
     batch = make_batch()
-    output = distiller(**(batch | {"weight": torch.zeros_like(batch["weight"])}))
+    output = distiller(**(batch | {"visibility": torch.zeros_like(batch["visibility"])}))
     output.total.backward()
     assert output.losses["task"].item() == output.losses["logit"].item() == 0.0
     assert all(torch.isfinite(p.grad).all() for p in distiller.parameters() if p.grad is not None)
@@ -346,7 +346,7 @@ def test_the_teacher_is_no_submodule_but_follows_to():
     assert not any("teacher" in name for name in distiller.state_dict())
     distiller.train()
     assert not distiller.teacher.training
-    assert distiller.to(torch.float64).teacher.final_layer.weight.dtype == torch.float64
+    assert distiller.to(torch.float64).teacher.head.final_layer.weight.dtype == torch.float64
 
 
 def test_a_teacher_handed_over_in_training_mode_is_frozen():
@@ -389,7 +389,7 @@ def test_switching_sape_off_leaves_the_student_as_it_was():
 
 def test_the_seed_moves_student_and_sape():
     one, other = (build_distiller(resolve(BASE, {"seed": seed}), KEYPOINTS, make_teacher()) for seed in (0, 1))
-    assert not torch.equal(one.student.mlp_head_x.weight, other.student.mlp_head_x.weight)
+    assert not torch.equal(one.student.head.mlp_head_x.weight, other.student.head.mlp_head_x.weight)
     assert not torch.equal(one.sape.projectors[0].linear.weight, other.sape.projectors[0].linear.weight)
 
 
@@ -405,7 +405,7 @@ def test_missing_teacher_images_are_named():
 
 
 def test_a_teacher_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"\(64, 2.0, 3\), got \(96, 2.0, 3\)"):
+    with pytest.raises(ValueError, match=r"\(64, 3, 'SimCCHead'\), got \(96, 3, 'SimCCHead'\)"):
         build_distiller(resolve(BASE), KEYPOINTS, make_teacher(96))
 
 

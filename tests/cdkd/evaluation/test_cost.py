@@ -8,26 +8,27 @@ import torch
 from torch import nn
 
 from cdkd.evaluation.cost import Cost, forward_cost, image, layer_cost, macs, parameter_count, summary_gflops
-from cdkd.models.pose import BACKBONE_BUILDERS, assemble_pose_net
+from cdkd.heads.table import assemble_pose_net
 from orchestrator.reference import paper_tables
+from tests.cdkd.networks import plain_config, simcc_net
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the tables; without a split ratio it ends with its keypoints' heatmaps."""
+    """A network of the tables; the kind of head is SimCC where there is a split ratio."""
 
     backbone: str
     size: int
     keypoints: int
     ratio: float | None = None
+    kind: str = "heatmap"
 
     def build(self) -> nn.Module:
         """On the meta device."""
         with torch.device("meta"):
             if self.ratio is not None:
-                return assemble_pose_net(self.backbone, self.size, self.ratio, self.keypoints)
-            body = BACKBONE_BUILDERS[self.backbone]()
-            return nn.Sequential(body, nn.Conv2d(body.feature_channels, self.keypoints, kernel_size=1))
+                return simcc_net(self.backbone, self.size, self.ratio, self.keypoints)
+            return assemble_pose_net(plain_config(self.backbone, self.size, self.kind), self.keypoints)
 
 
 @functools.cache
@@ -198,7 +199,7 @@ def test_a_layer_that_runs_twice_is_counted_twice_and_its_parameters_once():
 
 
 def test_counting_leaves_weights_modes_statistics_and_hooks_alone():
-    net = assemble_pose_net("hrnet_w16", 32, 2.0, 4).train()
+    net = simcc_net("hrnet_w16", 32, 2.0, 4).train()
     net.backbone.layer1.eval()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     modes = [part.training for part in net.modules()]
@@ -210,7 +211,7 @@ def test_counting_leaves_weights_modes_statistics_and_hooks_alone():
 
 
 def test_modes_and_hooks_come_back_when_the_forward_fails():
-    net = assemble_pose_net("hrnet_w16", 32, 2.0, 4).train()
+    net = simcc_net("hrnet_w16", 32, 2.0, 4).train()
     with pytest.raises(ValueError, match="images must have shape"):
         macs(net, 64)
     assert all(part.training for part in net.modules())
@@ -219,7 +220,7 @@ def test_modes_and_hooks_come_back_when_the_forward_fails():
 
 def test_units_of_the_two_short_forms():
     with torch.device("meta"):
-        net = assemble_pose_net("resnet18", 32, 2.0, 16)
+        net = simcc_net("resnet18", 32, 2.0, 16)
     cost = forward_cost(net, image(32))
     assert macs(net, 32) == cost.macs
     assert summary_gflops(net, 32) == cost.summary_macs / 1024**3

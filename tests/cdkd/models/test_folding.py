@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from cdkd.models.folding import fold_batch_norm
-from cdkd.models.pose import PoseNet, build_pose_net
+from cdkd.models.pose import PoseNet
+from tests.cdkd.networks import simcc_net
 
 
 def lively_net(backbone: str) -> PoseNet:
     """A small-input network whose normalisation statistics and scales are all different from 1 and 0."""
     generator = torch.Generator().manual_seed(0)
-    net = build_pose_net(backbone, 32, 2.0, 4, generator=generator)
+    net = simcc_net(backbone, 32, 2.0, 4, generator=generator)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.weight.data, module.running_var):
@@ -36,8 +37,8 @@ def test_predictions_stay_the_same_and_no_normalisation_over_a_convolution_remai
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected, found = net(images), folded(images)
-    assert expected.logits_x.std() > 1e-4
-    torch.testing.assert_close(found.logits_x, expected.logits_x, rtol=1e-3, atol=1e-4)
+    assert expected.prediction.x.std() > 1e-4
+    torch.testing.assert_close(found.prediction.x, expected.prediction.x, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.final_feature, expected.final_feature, rtol=1e-3, atol=1e-3)
     remaining = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     transposed = sum(isinstance(module, nn.ConvTranspose2d) for module in folded.modules())

@@ -7,11 +7,20 @@ import torch
 from torch import nn
 
 from cdkd.config import BACKBONES
-from cdkd.models.pose import BACKBONE_BUILDERS, PoseNet, build_pose_net, initialise
+from cdkd.heads.simcc import SimCCHead
+from cdkd.models.initialisation import initialise
+from cdkd.models.pose import BACKBONE_BUILDERS, PoseNet, build_backbone
+from tests.cdkd.networks import simcc_net
 
 
 def build(seed: int = 0, *, size: int = 32, ratio: float = 2.0, keypoints: int = 5, name: str = "hrnet_w16") -> PoseNet:
-    return build_pose_net(name, size, ratio, keypoints, generator=torch.Generator().manual_seed(seed))
+    return simcc_net(name, size, ratio, keypoints, generator=torch.Generator().manual_seed(seed))
+
+
+def parts():
+    """Backbone and head of a network for images of 32 pixels, without values."""
+    with torch.device("meta"):
+        return build_backbone("hrnet_w16"), SimCCHead(16, keypoint_count=5, input_size=32, split_ratio=2.0)
 
 
 def images(count: int = 2, size: int = 32) -> torch.Tensor:
@@ -31,28 +40,28 @@ def test_shapes_are_those_of_the_method(size, ratio, classes):
     output = net(images(2, size))
     assert output.backbone_feature.shape == (2, 16, size // 4, size // 4)
     assert output.final_feature.shape == (2, 16, size // 4, size // 4)
-    assert output.logits_x.shape == output.logits_y.shape == (2, 16, classes)
+    assert output.prediction.x.shape == output.prediction.y.shape == (2, 16, classes)
 
 
 # The larger backbones are the same classes with other counts; they are built on the meta device elsewhere.
 @pytest.mark.parametrize("name", ["hrnet_w16", "hrnet_w32", "resnet18", "resnet50"])
 def test_a_backbone_gives_finite_outputs_for_one_small_image(name):
     output = build(name=name).eval()(images(1))
-    assert output.logits_x.shape == (1, 5, 64)
-    assert output.logits_x.isfinite().all()
-    assert output.logits_y.isfinite().all()
+    assert output.prediction.x.shape == (1, 5, 64)
+    assert output.prediction.x.isfinite().all()
+    assert output.prediction.y.isfinite().all()
 
 
 def test_the_head_classifies_each_keypoints_flattened_map_along_both_axes():
     net = build().eval()
     initialise(net, torch.Generator().manual_seed(3), conv_std=0.1)
     output = net(images())
-    weight, bias = net.final_layer.weight[:, :, 0, 0], net.final_layer.bias[:, None, None]
+    weight, bias = net.head.final_layer.weight[:, :, 0, 0], net.head.final_layer.bias[:, None, None]
     maps = torch.einsum("jc,bchw->bjhw", weight, output.backbone_feature) + bias
     torch.testing.assert_close(output.final_feature, maps)
-    for head, logits in ((net.mlp_head_x, output.logits_x), (net.mlp_head_y, output.logits_y)):
+    for head, logits in ((net.head.mlp_head_x, output.prediction.x), (net.head.mlp_head_y, output.prediction.y)):
         torch.testing.assert_close(logits, maps.reshape(2, 5, 64) @ head.weight.T + head.bias)
-    assert not torch.allclose(output.logits_x, output.logits_y)
+    assert not torch.allclose(output.prediction.x, output.prediction.y)
 
 
 def test_outputs_carry_gradient_to_the_backbone():
@@ -151,7 +160,7 @@ def test_initial_weights_follow_the_method(name):
             assert (module.running_var == 1).all()
             assert module.num_batches_tracked == 0
     assert {"Conv2d", "BatchNorm2d", "Linear"} <= kinds
-    for head in (net.mlp_head_x, net.mlp_head_y):
+    for head in (net.head.mlp_head_x, net.head.mlp_head_y):
         bound = head.in_features**-0.5
         for weight in (head.weight, head.bias):
             assert weight.abs().max() <= bound
@@ -173,17 +182,17 @@ def test_a_linear_layer_without_bias_is_initialised():
 @pytest.mark.parametrize("size", [0, -32, 16, 48, 100])
 def test_an_input_size_that_the_coarsest_branch_cannot_have_is_refused(size):
     with pytest.raises(ValueError, match=f"positive multiple of 32, got {size}"):
-        build(size=size)
+        PoseNet(*parts(), keypoint_count=5, input_size=size)
 
 
 def test_an_unknown_backbone_is_answered_with_the_nearest_one():
     with pytest.raises(ValueError, match=r"got 'hrnet_w23' \(did you mean 'hrnet_w32'\?\)"):
-        build(name="hrnet_w23")
+        build_backbone("hrnet_w23")
 
 
 def test_no_keypoints_are_refused():
     with pytest.raises(ValueError, match="keypoint_count must be at least 1, got 0"):
-        build(keypoints=0)
+        PoseNet(*parts(), keypoint_count=0, input_size=32)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 32, 32), (2, 3, 32, 64), (3, 32, 32)])
@@ -195,17 +204,19 @@ def test_images_of_another_size_are_refused(shape):
 def test_channels_last_and_contiguous_images_give_the_same_outputs():
     net = build().eval()
     initialise(net, torch.Generator().manual_seed(3), conv_std=0.1)
-    plain = net(images()).logits_x
-    fast = net.to(memory_format=torch.channels_last)(images().contiguous(memory_format=torch.channels_last)).logits_x
+    plain = net(images()).prediction.x
+    fast = net.to(memory_format=torch.channels_last)(
+        images().contiguous(memory_format=torch.channels_last)
+    ).prediction.x
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_marginal_head_scores_the_bins_at_a_cell_highest() -> None:
     """A map with one bright cell must be read at that cell's own coordinate, on both axes."""
-    net = build_pose_net("hrnet_w16", 64, 2.0, 3, generator=torch.Generator().manual_seed(0), head_init="marginal")
+    net = simcc_net("hrnet_w16", 64, 2.0, 3, generator=torch.Generator().manual_seed(0), head_init="marginal")
     maps = torch.zeros(1, 3, 16, 16)
     maps[0, :, 5, 11] = 1.0  # row 5, column 11
-    x = net.mlp_head_x(maps.flatten(2)).argmax(-1) / 2.0
-    y = net.mlp_head_y(maps.flatten(2)).argmax(-1) / 2.0
+    x = net.head.mlp_head_x(maps.flatten(2)).argmax(-1) / 2.0
+    y = net.head.mlp_head_y(maps.flatten(2)).argmax(-1) / 2.0
     assert x.sub(11.5 * 4).abs().max() <= 0.5
     assert y.sub(5.5 * 4).abs().max() <= 0.5

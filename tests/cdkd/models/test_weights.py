@@ -11,16 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdkd.models.pose import PoseNet, assemble_pose_net, build_pose_net, initialise
+from cdkd.models.initialisation import initialise
+from cdkd.models.pose import PoseNet
 from cdkd.models.weights import WeightsError, architecture, load_backbone, load_pose_weights, read_state
 from tests.cdkd.models import layouts
 from tests.cdkd.models.layouts import Layout
+from tests.cdkd.networks import simcc_net
 
 HEAD = ("final_layer.", "mlp_head_x.", "mlp_head_y.")
 
 
 def build(seed: int = 0, *, name: str = "hrnet_w16", size: int = 32, keypoints: int = 5) -> PoseNet:
-    return build_pose_net(name, size, 2.0, keypoints, generator=torch.Generator().manual_seed(seed))
+    return simcc_net(name, size, 2.0, keypoints, generator=torch.Generator().manual_seed(seed))
 
 
 def copy_of(net: PoseNet) -> dict[str, Tensor]:
@@ -122,7 +124,7 @@ BACKBONE_SOURCES = {
 @functools.cache
 def network(name: str) -> PoseNet:
     with torch.device("meta"):
-        net = assemble_pose_net(name, 64, 3.0, 16)
+        net = simcc_net(name, 64, 3.0, 16)
     return net.to_empty(device="cpu")
 
 
@@ -153,7 +155,7 @@ SIMCC_NETWORKS = {
 @pytest.mark.parametrize("name", SIMCC_NETWORKS)
 def test_names_and_shapes_are_those_of_the_public_networks(name):
     with torch.device("meta"):
-        state = assemble_pose_net(name, 64, 3.0, 16).state_dict()
+        state = simcc_net(name, 64, 3.0, 16).state_dict()
     assert {key: tuple(value.shape) for key, value in state.items()} == SIMCC_NETWORKS[name]
 
 
@@ -294,7 +296,7 @@ def test_a_network_of_no_known_family_is_said_to_be_one(tmp_path):
 )
 def test_every_backbone_is_told_from_its_keys(name):
     with torch.device("meta"):
-        assert architecture(assemble_pose_net(name, 32, 2.0, 5).state_dict()) == name
+        assert architecture(simcc_net(name, 32, 2.0, 5).state_dict()) == name
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

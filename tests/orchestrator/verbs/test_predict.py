@@ -17,8 +17,8 @@ from cdkd.config import resolve, to_mapping
 from cdkd.data.splits import draw_once, load_splits
 from cdkd.inference import load_student
 from cdkd.keypoints import KEYPOINT_SETS
-from cdkd.models.pose import build_pose_net
 from orchestrator.cli import main
+from tests.cdkd.networks import simcc_net
 
 
 def write_checkpoint(folder: Path, root: Path, input_size: int, keypoint_set: str = "mpii16") -> None:
@@ -34,7 +34,7 @@ def write_checkpoint(folder: Path, root: Path, input_size: int, keypoint_set: st
         }
     )
     count = KEYPOINT_SETS[keypoint_set].count
-    net = build_pose_net("hrnet_w16", input_size, 2.0, count, generator=torch.Generator().manual_seed(input_size))
+    net = simcc_net("hrnet_w16", input_size, 2.0, count, generator=torch.Generator().manual_seed(input_size))
     folder.mkdir(parents=True)
     state = {"state_dict": net.state_dict(), "config": json.dumps(to_mapping(config)), "epoch": 3}
     for name in ("best.pt", "last.pt"):
