@@ -261,7 +261,11 @@ class DarkConfig:
 
 @dataclass(frozen=True)
 class SapeConfig:
-    """Scale-adaptive projector ensemble: feature alignment (paper Eq. 1-5, method section 3)."""
+    """Feature alignment by the scale-adaptive projector ensemble (paper Eq. 1-5, method section 3) or a comparator.
+
+    `enabled`, `feature`, `loss`, `cosine`, `eps`, `detach_student` and `trainable` hold for every method of
+    `distill.feature_alignment`, the rest for SAPE alone.
+    """
 
     enabled: bool = option(True, help="use feature alignment")
     feature: str = option("final_layer", help="the aligned feature", choices=("final_layer", "stage4"))
@@ -269,7 +273,7 @@ class SapeConfig:
         "spatial", help="form of a projector's linear map", choices=("spatial", "full", "separable")
     )
     projectors: int = option(3, help="number of projectors (K)", minimum=1, maximum=32)
-    sau: bool = option(True, help="weigh the projectors by the scale-adaptive unit; false: plain mean")
+    sau: bool = option(True, help="weigh the projectors by the scale-adaptive unit; false: plain mean (PEFD)")
     kernels: tuple[int, ...] = option(
         (3, 5, 7, 7), help="kernel sizes of the unit's convolutions (odd)", minimum=1, maximum=31
     )
@@ -284,14 +288,21 @@ class SapeConfig:
         "none", help="one more linear layer in the unit (Fig. 6)", choices=("none", "post_gap", "pre_softmax")
     )
     detach_student: bool = option(False, help="cut the gradient to the student (released code)")
-    trainable: bool = option(True, help="train projectors and unit; false: frozen at initialisation (released code)")
+    trainable: bool = option(
+        True, help="train projectors and unit, or the adapter; false: frozen at initialisation (released code)"
+    )
+    loss: str = option("cosine", help="distance of the aligned features", choices=("cosine", "mse"))
     cosine: str = option("sample", help="vectors compared by the cosine", choices=("sample", "channel"))
     eps: float = option(1e-8, help="smallest norm in the cosine", exclusive_minimum=0)
 
 
 @dataclass(frozen=True)
 class CcaConfig:
-    """Cross-class alignment: logit alignment (paper Eq. 6-7, method section 4)."""
+    """Logit alignment by cross-class alignment (paper Eq. 6-7, method section 4) or a comparator.
+
+    `merge` is CCA's alone and `adapter_side` that of `distill.logit_alignment: fully_connected`; the rest
+    holds for every method.
+    """
 
     enabled: bool = option(True, help="use logit alignment")
     merge: str = option(
@@ -301,6 +312,9 @@ class CcaConfig:
     batch_reduction: str = option("mean", help="reduction over instances, keypoints and axes", choices=("mean", "sum"))
     mask_invisible: bool = option(False, help="leave out keypoints without a label")
     tau_grad_teacher: bool = option(True, help="let the temperature's gradient pass through the teacher's softmax")
+    adapter_side: str = option(
+        "student", help="whose logits a fully connected adapter maps to the other's", choices=("student", "teacher")
+    )
 
 
 @dataclass(frozen=True)
@@ -330,6 +344,16 @@ class DistillConfig:
     beta: float = option(1.0, help="weight of the logit loss", minimum=0)
     legacy_factor: float = option(
         1.0, help="constant factor on both distillation losses (released code: 0.4)", exclusive_minimum=0
+    )
+    feature_alignment: str = option(
+        "sape",
+        help="how features are aligned while distill.sape.enabled (Table V)",
+        choices=("sape", "conv_downsample", "avgpool", "fully_connected"),
+    )
+    logit_alignment: str = option(
+        "cca",
+        help="how logits are aligned while distill.cca.enabled (Table V)",
+        choices=("cca", "same_class_number", "fully_connected"),
     )
     sape: SapeConfig = option(SapeConfig, help="feature alignment")
     cca: CcaConfig = option(CcaConfig, help="logit alignment")
@@ -430,7 +454,7 @@ class TrainingConfig:
     def uses_sau(self) -> bool:
         """True when the scale-adaptive unit has projectors to choose from (one alone always weighs 1)."""
         sape = self.distill.sape
-        return sape.enabled and sape.sau and sape.projectors > 1
+        return sape.enabled and self.distill.feature_alignment == "sape" and sape.sau and sape.projectors > 1
 
     @property
     def teacher_split_ratio(self) -> float:
@@ -493,6 +517,7 @@ def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
     if config.dark.blur_kernel % 2 == 0:
         yield ConfigProblem("dark.blur_kernel", f"must be odd, got {config.dark.blur_kernel}")
     yield from _distillation_problems(config)
+    yield from _feature_problems(config)
     yield from _source_problems(config.data)
 
 
@@ -535,12 +560,49 @@ def _bin_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
         return
     if config.needs_teacher and teacher_bins < 2:
         yield ConfigProblem("teacher.split_ratio", f"must give the teacher at least 2 bins, got {teacher_bins}")
-    are_sizes_valid = config.student.input_size % 32 == 0 and config.teacher.input_size % 32 == 0
-    needs_groups = config.distill.cca.enabled and config.distill.cca.merge != "matrix"
-    if needs_groups and are_sizes_valid and teacher_bins % student_bins:
+    if not (config.distill.cca.enabled and _are_sizes_valid(config)):
+        return
+    method, merge = config.distill.logit_alignment, config.distill.cca.merge
+    if method == "cca" and merge != "matrix" and teacher_bins % student_bins:
         yield ConfigProblem(
             "distill.cca.merge",
             f"{teacher_bins} teacher bins do not divide into {student_bins} student bins; use merge: matrix",
+        )
+    if method == "same_class_number" and teacher_bins != student_bins:
+        yield ConfigProblem(
+            "distill.logit_alignment",
+            f"same_class_number needs equal class counts, got {student_bins} of the student and {teacher_bins} of the "
+            f"teacher; set simcc.split_ratio: {teacher_bins / config.student.input_size:g} with teacher.split_ratio: "
+            f"{config.teacher_split_ratio:g}, or teacher.split_ratio: {student_bins / config.teacher.input_size:g}",
+        )
+
+
+def _are_sizes_valid(config: TrainingConfig) -> bool:
+    return config.student.input_size % 32 == 0 and config.teacher.input_size % 32 == 0
+
+
+def downsampling_steps(teacher_side: int, student_side: int) -> int | None:
+    """How often the teacher's side is halved to become the student's, at least once; None where it never does."""
+    ratio, rest = divmod(teacher_side, student_side)
+    is_power_of_two = ratio & (ratio - 1) == 0
+    return ratio.bit_length() - 1 if ratio > 1 and is_power_of_two and rest == 0 else None
+
+
+def _feature_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
+    """Rules on the two features' sizes, which are those of the inputs divided by 4."""
+    sizes = config.teacher.input_size, config.student.input_size
+    if not (config.distill.sape.enabled and _are_sizes_valid(config)):
+        return
+    method = config.distill.feature_alignment
+    needed = {
+        "conv_downsample": (downsampling_steps(*sizes) is not None, "2, 4, 8, ... times"),
+        "avgpool": (sizes[0] % sizes[1] == 0, "a multiple of"),
+    }
+    fits, factor = needed.get(method, (True, ""))
+    if not fits:
+        yield ConfigProblem(
+            "distill.feature_alignment",
+            f"{method} needs teacher.input_size to be {factor} student.input_size, got {sizes[0]} and {sizes[1]}",
         )
 
 
@@ -829,12 +891,19 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
     if not config.needs_teacher:
         unused += ["teacher.", "distill.legacy_factor"]
     if not config.distill.sape.enabled:
-        unused += ["distill.alpha", *(f"distill.sape.{name}" for name in _names_but(SapeConfig, "enabled"))]
-    elif not config.uses_sau:
-        unused += [f"distill.sape.{name}" for name in ("kernels", "fuse", "hidden", "extra_fc", "add_mean_branch")]
-    if not config.distill.cca.enabled:
+        unused += [
+            "distill.alpha",
+            "distill.feature_alignment",
+            *(f"distill.sape.{name}" for name in _names_but(SapeConfig, "enabled")),
+        ]
+    else:
+        unused += [f"distill.sape.{name}" for name in _unread_by_the_feature_alignment(config)]
+    if config.distill.cca.enabled:
+        unused += [f"distill.cca.{name}" for name in _unread_by_the_logit_alignment(config.distill)]
+    else:
         unused += [
             "distill.beta",
+            "distill.logit_alignment",
             "distill.etht.init_tau",
             "distill.etht.tau_",
             *(f"distill.cca.{name}" for name in _names_but(CcaConfig, "enabled")),
@@ -857,6 +926,31 @@ def _options_of_other_heads(kind: str) -> list[str]:
     every = tuple(options for traits in HEADS.values() for options in traits.options)
     paths = declared_fields(TrainingConfig)
     return [path for path in paths if path.startswith(every) and not path.startswith(HEADS[kind].options)]
+
+
+SHARED_BY_FEATURE_ALIGNMENTS = ("enabled", "feature", "loss", "cosine", "eps", "detach_student", "trainable")
+"""Options of SapeConfig that hold for every method of `distill.feature_alignment`."""
+
+
+def _unread_by_the_feature_alignment(config: TrainingConfig) -> Iterator[str]:
+    """Options of an enabled SapeConfig that nothing reads."""
+    sape, method = config.distill.sape, config.distill.feature_alignment
+    if method != "sape":
+        yield from _names_but(SapeConfig, *SHARED_BY_FEATURE_ALIGNMENTS)
+    elif not config.uses_sau:
+        yield from ("kernels", "fuse", "hidden", "extra_fc", "add_mean_branch")
+    if method == "avgpool":
+        yield "trainable"
+    if sape.loss != "cosine":
+        yield from ("cosine", "eps")
+
+
+def _unread_by_the_logit_alignment(distill: DistillConfig) -> Iterator[str]:
+    """Options of an enabled CcaConfig that nothing reads."""
+    if distill.logit_alignment != "cca":
+        yield "merge"
+    if distill.logit_alignment != "fully_connected":
+        yield "adapter_side"
 
 
 def _names_but(cls: type, *left_out: str) -> list[str]:

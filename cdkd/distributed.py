@@ -98,8 +98,10 @@ class CrossRankBatchNorm(nn.BatchNorm2d):
         values = input.float()
         mean, variance, count = _moments_over_ranks(values)
         self._update_running(mean.detach(), variance.detach(), count)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        shape = (1, -1, 1, 1)
+        scale, shape = torch.rsqrt(variance + self.eps), (1, -1, 1, 1)
+        if not self.affine:
+            return ((values - mean.view(shape)) * scale.view(shape)).to(input.dtype)
+        scale = scale * self.weight
         return ((values - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
 
     def _update_running(self, mean: Tensor, variance: Tensor, count: float) -> None:
@@ -139,5 +141,7 @@ def synchronise_batch_norm(module: nn.Module) -> None:
 
 def _cross_rank(norm: nn.BatchNorm2d) -> CrossRankBatchNorm:
     replacement = CrossRankBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    replacement.load_state_dict(norm.state_dict())
-    return replacement.to(norm.weight.device).train(norm.training)
+    state = norm.state_dict()
+    replacement.load_state_dict(state)
+    device = next((tensor.device for tensor in state.values()), torch.device("cpu"))
+    return replacement.to(device).train(norm.training)

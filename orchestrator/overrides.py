@@ -31,6 +31,8 @@ MUST_FIT: Mapping[str, tuple[str, ...]] = {
     "distill.cca.merge": ("student.input_size", "teacher.input_size", "simcc.split_ratio", "teacher.split_ratio"),
     "distill.cca.enabled": ("head.kind",),
     "distill.sape.feature": ("head.kind", "distill.sape.enabled"),
+    "distill.logit_alignment": ("student.input_size", "teacher.input_size", "simcc.split_ratio", "teacher.split_ratio"),
+    "distill.feature_alignment": ("student.input_size", "teacher.input_size"),
     "distill.etht.init_tau": ("distill.etht.tau_min", "distill.etht.tau_range"),
     "data.train": ("data.kind",),
 }

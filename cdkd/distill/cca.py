@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cdkd.config import CcaConfig
-from cdkd.distributed import is_parallel
-from cdkd.simcc import class_count, visible_count
+from cdkd.distill.divergence import Divergence
+from cdkd.simcc import class_count
 
 MERGES = ("floor", "centred", "split", "matrix")
 
@@ -109,98 +107,40 @@ def rebinning_matrix(teacher_bins: int, student_bins: int, ratio: float | None =
 
 
 class CrossClassAlignment(nn.Module):
-    """Divergence of the student's distribution from the teacher's merged one, both at one temperature.
-
-    Without the factor tau^2, which the distiller multiplies in with beta.
-
-    The teacher's logits never get a gradient; the temperature always does: through the student's
-    softmax, and through the teacher's only when `tau_grad_teacher`. With it the gradient is that of the
-    whole loss. Without it (released code) the teacher's distribution counts as a constant, and the
-    gradient can even have the wrong sign (method section 0, fact 4).
+    """Divergence of the student's distribution from the teacher's merged one; the teacher's logits get no gradient.
 
     Args:
         merge: from teacher to student bins.
-        class_reduction: `sum` over bins, or `mean` (released code).
-        batch_reduction: `mean` over instances, keypoints and axes, or `sum` (released code).
-        mask_invisible: leave out keypoints of weight 0; the mean is then over the visible ones of all workers.
-        tau_grad_teacher: see above.
+        divergence: of the two distributions.
     """
 
-    def __init__(
-        self,
-        *,
-        merge: BinMerge,
-        class_reduction: str = "sum",
-        batch_reduction: str = "mean",
-        mask_invisible: bool = False,
-        tau_grad_teacher: bool = True,
-    ) -> None:
+    def __init__(self, *, merge: BinMerge, divergence: Divergence) -> None:
         super().__init__()
         self.merge = merge
-        self.class_reduction = class_reduction
-        self.batch_reduction = batch_reduction
-        self.mask_invisible = mask_invisible
-        self.tau_grad_teacher = tau_grad_teacher
+        self.divergence = divergence
 
     def forward(
         self, student_logits: Sequence[Tensor], teacher_logits: Sequence[Tensor], weight: Tensor, tau: Tensor
     ) -> Tensor:
-        """The divergence, ().
-
-        Args:
-            student_logits: one (B, J, C_s) per axis.
-            teacher_logits: one (B, J, C_t) per axis.
-            weight: (B, J) 0 or 1; read only with `mask_invisible`.
-            tau: () temperature.
-        """
-        student, teacher = torch.stack(tuple(student_logits)), torch.stack(tuple(teacher_logits))
-        precision = torch.promote_types(student.dtype, torch.float32)
-        with torch.autocast(student.device.type, enabled=False):
-            divergence = self._divergence(student.to(precision), teacher.detach().to(precision), tau)
-            return self._reduce(divergence, weight)
-
-    def _divergence(self, student: Tensor, teacher: Tensor, tau: Tensor) -> Tensor:
-        """(axes, B, J) from (axes, B, J, C_s) and (axes, B, J, C_t)."""
-        teacher_tau = tau if self.tau_grad_teacher else tau.detach()
-        target = self.merge((teacher / teacher_tau).softmax(-1))
-        # a probability that underflows to 0 must give 0 * log(0) = 0, and a gradient that is finite
-        log_target = target.clamp_min(torch.finfo(target.dtype).tiny).log()
-        terms: Tensor = target * (log_target - (student / tau).log_softmax(-1))
-        return terms.sum(-1) if self.class_reduction == "sum" else terms.mean(-1)
-
-    def _reduce(self, divergence: Tensor, weight: Tensor) -> Tensor:
-        if self.mask_invisible:
-            divergence = divergence * weight
-        if self.batch_reduction == "sum":
-            # gradients are averaged over workers, so each worker's sum counts once for every worker
-            workers: int = dist.get_world_size() if is_parallel() else 1
-            return divergence.sum() * workers
-        if self.mask_invisible:
-            return divergence.sum() / (divergence.shape[0] * visible_count(weight))
-        return divergence.mean()
+        """The divergence, (); arguments as those of `Divergence`."""
+        teacher = [logits.detach() for logits in teacher_logits]
+        return self.divergence(student_logits, teacher, weight, tau, self.merge)
 
 
-def build_cca(config: CcaConfig, *, student: tuple[int, float], teacher: tuple[int, float]) -> CrossClassAlignment:
-    """Logit alignment of a configuration.
+def build_cca(
+    merge: str, divergence: Divergence, *, student: tuple[int, float], teacher: tuple[int, float]
+) -> CrossClassAlignment:
+    """Cross-class alignment of two classifiers.
 
     Args:
-        config: the options.
+        merge: one of MERGES.
+        divergence: of the two distributions.
         student: input size in pixels and bins per pixel.
         teacher: likewise.
 
     Raises:
-        ValueError: the bins do not divide while `config.merge` needs them to.
+        ValueError: the bins do not divide while `merge` needs them to.
     """
-    merge = BinMerge(
-        class_count(*teacher),
-        class_count(*student),
-        config.merge,
-        ratio=teacher[0] * teacher[1] / (student[0] * student[1]),
-    )
-    return CrossClassAlignment(
-        merge=merge,
-        class_reduction=config.class_reduction,
-        batch_reduction=config.batch_reduction,
-        mask_invisible=config.mask_invisible,
-        tau_grad_teacher=config.tau_grad_teacher,
-    )
+    ratio = teacher[0] * teacher[1] / (student[0] * student[1])
+    bins = BinMerge(class_count(*teacher), class_count(*student), merge, ratio)
+    return CrossClassAlignment(merge=bins, divergence=divergence)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from cdkd.config import TrainConfig, TrainingConfig
 from cdkd.data.streams import torch_generator
-from cdkd.distill.cca import CrossClassAlignment, build_cca
+from cdkd.distill.aligners import FeatureSizes, build_feature_aligner, build_logit_aligner
 from cdkd.distill.etht import Curriculum, build_curriculum
-from cdkd.distill.sape import FeatureAlignment, Sape, build_sape
+from cdkd.distill.feature_alignment import FeatureAlignment
 from cdkd.heads.codec import Codec
 from cdkd.heads.simcc import SimCCCodec, SimCCLogits
 from cdkd.heads.table import build_codec, build_pose_net
@@ -67,8 +67,8 @@ class Distiller(nn.Module):
         student: learns.
         teacher: None where no distillation loss is on.
         codec: the supervised loss, and how the student's predictions are read.
-        sape: feature alignment, or None.
-        cca: logit alignment, or None.
+        feature_aligner: from the features of student and teacher to a FeatureAlignment, or None.
+        logit_aligner: from the logits of both, weight and temperature to a loss, or None.
         curriculum: temperature and loss weights.
         feature: which feature is aligned, a name in FEATURES.
         legacy_factor: constant on both distillation losses (released code: 0.4).
@@ -83,23 +83,23 @@ class Distiller(nn.Module):
         student: PoseNet,
         teacher: PoseNet | None,
         codec: Codec[Any],
-        sape: Sape | None,
-        cca: CrossClassAlignment | None,
+        feature_aligner: nn.Module | None,
+        logit_aligner: nn.Module | None,
         curriculum: Curriculum,
         feature: str = "final_layer",
         legacy_factor: float = 1.0,
     ) -> None:
         super().__init__()
-        has_distillation = sape is not None or cca is not None
+        has_distillation = feature_aligner is not None or logit_aligner is not None
         if has_distillation and teacher is None:
             raise ValueError("a distillation loss is switched on and there is no teacher")
-        if cca is not None and not isinstance(codec, SimCCCodec):
+        if logit_aligner is not None and not isinstance(codec, SimCCCodec):
             raise ValueError(f"logit alignment needs SimCC's logits, got {type(codec).__name__}")
         if feature not in FEATURES:
             raise ValueError(f"feature must be one of {', '.join(FEATURES)}, got {feature!r}")
         self.student = student
-        self.sape = sape
-        self.cca = cca
+        self.feature_aligner = feature_aligner
+        self.logit_aligner = logit_aligner
         self.curriculum = curriculum
         self.codec = codec
         self.feature_of = FEATURES[feature]
@@ -138,15 +138,17 @@ class Distiller(nn.Module):
         raw = {"task": self.codec.loss(student.prediction, keypoints_input, visibility)}
         losses = {"task": self.codec.task_scale * raw["task"]}
         teacher = self._teach(teacher_images)
-        if self.sape is not None and teacher is not None:
-            alignment: FeatureAlignment = self.sape(*(self._aligned_feature(output) for output in (student, teacher)))
-            self._projector_weights = alignment.weights.detach().mean((0, 2))
+        if self.feature_aligner is not None and teacher is not None:
+            alignment: FeatureAlignment = self.feature_aligner(
+                *(self._aligned_feature(output) for output in (student, teacher))
+            )
+            self._projector_weights = alignment.mean_weights()
             raw["feature"] = alignment.loss
             losses["feature"] = scalars.alpha * self.legacy_factor * alignment.loss
-        if self.cca is not None and teacher is not None:
+        if self.logit_aligner is not None and teacher is not None:
             ours, theirs = (_logits(output) for output in (student, teacher))
             weight = self._weight(keypoints_input, visibility)
-            raw["logit"] = self.cca((ours.x, ours.y), (theirs.x, theirs.y), weight, scalars.tau)
+            raw["logit"] = self.logit_aligner((ours.x, ours.y), (theirs.x, theirs.y), weight, scalars.tau)
             # tau^2 stays attached: the temperature follows the gradient of the loss as it is
             losses["logit"] = scalars.beta * self.legacy_factor * scalars.tau.square() * raw["logit"]
         return DistillerOutput(
@@ -181,7 +183,7 @@ class Distiller(nn.Module):
         self.curriculum.set_epoch(epoch, epochs)
 
     def parameter_groups(self, train: TrainConfig) -> list[OptimizerGroup]:
-        """Every trainable parameter, once: student and SAPE under Adam, the scalars by themselves.
+        """Every trainable parameter, once: student and aligners under Adam, the scalars by themselves.
 
         Frozen parts and empty groups are left out.
         """
@@ -189,7 +191,8 @@ class Distiller(nn.Module):
         scalars = {"optimizer": self.curriculum.optimizer, "learning_rate": self.curriculum.learning_rate}
         parts: list[tuple[str, nn.Module | None, dict[str, Any]]] = [
             ("student", self.student, adam),
-            ("sape", self.sape, adam),
+            ("feature_aligner", self.feature_aligner, adam),
+            ("logit_aligner", self.logit_aligner, adam),
             ("curriculum", self.curriculum, scalars),
         ]
         groups = [
@@ -216,16 +219,16 @@ class Distiller(nn.Module):
         with torch.no_grad():
             scalars = self.curriculum()
         values = {}
-        if self.sape is not None:
+        if self.feature_aligner is not None:
             values["alpha"] = float(scalars.alpha)
-        if self.cca is not None:
+        if self.logit_aligner is not None:
             values |= {"tau": float(scalars.tau), "beta": float(scalars.beta)}
         if self.teacher is not None:
             values["xi"] = self.curriculum.xi
         return values | self._unit_weights()
 
     def _unit_weights(self) -> dict[str, float]:
-        if self.sape is None or self.sape.unit is None or self._projector_weights is None:
+        if self._projector_weights is None:
             return {}
         return {f"sau_weight_{index}": weight for index, weight in enumerate(self._projector_weights.tolist())}
 
@@ -256,7 +259,7 @@ def _gradient_norm(loss: Tensor, feature: Tensor) -> Tensor:
 
 
 def build_optimizers(distiller: Distiller, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Adam over student and SAPE and, where scalars are learned, their own optimizer.
+    """Adam over student and aligners and, where scalars are learned, their own optimizer.
 
     Every parameter group carries its `name`.
     """
@@ -284,7 +287,7 @@ def build_optimizers(distiller: Distiller, config: TrainingConfig) -> list[torch
 def build_distiller(config: TrainingConfig, keypoint_count: int, teacher: PoseNet | None) -> Distiller:
     """The distiller of a configuration, on the CPU.
 
-    Student and SAPE draw from streams of their own, so that switching one part off leaves the other's
+    Student and aligners draw from streams of their own, so that switching one part off leaves the others'
     weights as they were.
 
     Args:
@@ -303,8 +306,8 @@ def build_distiller(config: TrainingConfig, keypoint_count: int, teacher: PoseNe
         student=student,
         teacher=teacher,
         codec=build_codec(config),
-        sape=_build_sape(config, student, teacher),
-        cca=_build_cca(config),
+        feature_aligner=_feature_aligner(config, student, teacher),
+        logit_aligner=build_logit_aligner(config) if distill.cca.enabled else None,
         curriculum=build_curriculum(distill.etht, learned=config.learned, alpha=distill.alpha, beta=distill.beta),
         feature=distill.sape.feature,
         legacy_factor=distill.legacy_factor,
@@ -321,17 +324,7 @@ def _checked_teacher(config: TrainingConfig, student: PoseNet, teacher: PoseNet 
     return teacher
 
 
-def _build_cca(config: TrainingConfig) -> CrossClassAlignment | None:
-    if not config.distill.cca.enabled:
-        return None
-    return build_cca(
-        config.distill.cca,
-        student=(config.student.input_size, config.simcc.split_ratio),
-        teacher=(config.teacher.input_size, config.teacher_split_ratio),
-    )
-
-
-def _build_sape(config: TrainingConfig, student: PoseNet, teacher: PoseNet | None) -> Sape | None:
+def _feature_aligner(config: TrainingConfig, student: PoseNet, teacher: PoseNet | None) -> nn.Module | None:
     sape = config.distill.sape
     if not sape.enabled or teacher is None:
         return None
@@ -341,14 +334,12 @@ def _build_sape(config: TrainingConfig, student: PoseNet, teacher: PoseNet | Non
             f"distill.sape.feature {sape.feature} needs equal channel counts: student.backbone "
             f"{config.student.backbone} has {channels}, teacher.backbone {config.teacher.backbone} {teacher_channels}"
         )
-    return build_sape(
-        sape,
-        has_unit=config.uses_sau,
-        channels=channels,
+    sizes = FeatureSizes(
+        channels,
         student_side=config.student.input_size // FEATURE_STRIDE,
         teacher_side=config.teacher.input_size // FEATURE_STRIDE,
-        generator=torch_generator(config.seed, "sape"),
     )
+    return build_feature_aligner(config, sizes)
 
 
 def _channels(net: PoseNet, feature: str) -> int:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cdkd.config import SapeConfig
+from cdkd.distill.feature_alignment import FeatureAlignment, FeatureDistance
 
 
 class SpatialProjector(nn.Module):
@@ -145,31 +144,21 @@ def _convolution(channels: int, kernel: int) -> nn.Sequential:
     )
 
 
-@dataclass(frozen=True)
-class FeatureAlignment:
-    """What SAPE computes for one batch.
-
-    Attributes:
-        loss: () one minus the mean cosine, in [0, 2].
-        weights: (B, K, C) share of each projector, summing to 1 over the projectors.
-    """
-
-    loss: Tensor
-    weights: Tensor
-
-
 class Sape(nn.Module):
-    """Projectors, their unit, and the cosine loss.
+    """Projectors, their unit, and the distance to the teacher's feature.
+
+    Without the unit the projectors are averaged: this is the ensemble of PEFD (several FC + ReLU projectors,
+    trained beside the student, their plain mean compared by the cosine), the row "Ensemble" of paper Table
+    IV. PEFD itself projects pooled features and weighs the loss by 25; `distill.alpha` does here.
 
     The gradient reaches the student both through the projectors and through the unit, unless
     `detach_student`. The teacher's feature gets none.
 
     Args:
         projectors: K modules from (B, C, h, h) to (B, C, H, H).
-        unit: None weighs all projectors equally.
+        unit: None weighs all projectors equally (PEFD).
+        distance: between the weighted sum and the teacher's feature (paper Eq. 5).
         add_mean_branch: the unit has one branch more than there are projectors, their mean (released code).
-        cosine: `sample` compares whole features, `channel` each channel's map.
-        eps: smallest norm.
         detach_student: cut the gradient to the student (released code).
     """
 
@@ -178,17 +167,15 @@ class Sape(nn.Module):
         *,
         projectors: Sequence[nn.Module],
         unit: ScaleAdaptiveUnit | None,
+        distance: FeatureDistance,
         add_mean_branch: bool = False,
-        cosine: str = "sample",
-        eps: float = 1e-8,
         detach_student: bool = False,
     ) -> None:
         super().__init__()
         self.projectors = nn.ModuleList(projectors)
         self.unit = unit
+        self.distance = distance
         self.add_mean_branch = add_mean_branch
-        self.cosine = cosine
-        self.eps = eps
         self.detach_student = detach_student
 
     def forward(self, student_feature: Tensor, teacher_feature: Tensor) -> FeatureAlignment:
@@ -201,7 +188,9 @@ class Sape(nn.Module):
             student_feature = student_feature.detach()
         weights = self.weights(student_feature)
         lifted = self.lift(student_feature, weights)
-        return FeatureAlignment(cosine_distance(lifted, teacher_feature, self.cosine, self.eps), weights)
+        return FeatureAlignment(
+            self.distance(lifted, teacher_feature.detach()), weights if self.unit is not None else None
+        )
 
     def weights(self, feature: Tensor) -> Tensor:
         """Share of each projector (B, K, C).
@@ -224,38 +213,21 @@ class Sape(nn.Module):
         return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
 
 
-def cosine_distance(lifted: Tensor, target: Tensor, cosine: str, eps: float) -> Tensor:
-    """One minus the mean cosine of two features (B, C, H, H) (paper Eq. 5).
-
-    Computed in single precision at least. A vector of norm below eps counts as perpendicular to all others.
-
-    Args:
-        lifted: gets the gradient.
-        target: gets none.
-        cosine: `sample` for one vector per instance, `channel` for one per instance and channel.
-        eps: smallest norm.
-
-    Raises:
-        ValueError: shapes that differ, or an unknown `cosine`.
-    """
-    if lifted.shape != target.shape:
-        raise ValueError(f"features must have one shape, got {tuple(lifted.shape)} and {tuple(target.shape)}")
-    if cosine not in ("sample", "channel"):
-        raise ValueError(f"cosine must be sample or channel, got {cosine!r}")
-    first = 1 if cosine == "sample" else 2
-    precision = torch.promote_types(lifted.dtype, torch.float32)
-    ours, theirs = (
-        F.normalize(feature.to(precision).flatten(first), dim=-1, eps=eps) for feature in (lifted, target.detach())
-    )
-    return 1.0 - (ours * theirs).sum(-1).mean()
-
-
-def assemble_sape(config: SapeConfig, *, has_unit: bool, channels: int, student_side: int, teacher_side: int) -> Sape:
+def assemble_sape(
+    config: SapeConfig,
+    *,
+    has_unit: bool,
+    distance: FeatureDistance,
+    channels: int,
+    student_side: int,
+    teacher_side: int,
+) -> Sape:
     """SAPE of a configuration with PyTorch's default weights on the default device.
 
     Args:
         config: the options.
         has_unit: whether the SAU weighs the projectors (`TrainingConfig.uses_sau`).
+        distance: between the lifted and the teacher's feature.
         channels: C.
         student_side: h.
         teacher_side: H.
@@ -264,9 +236,8 @@ def assemble_sape(config: SapeConfig, *, has_unit: bool, channels: int, student_
     return Sape(
         projectors=[projector(channels, student_side, teacher_side) for _ in range(config.projectors)],
         unit=_assemble_unit(config, channels) if has_unit else None,
+        distance=distance,
         add_mean_branch=config.add_mean_branch,
-        cosine=config.cosine,
-        eps=config.eps,
         detach_student=config.detach_student,
     )
 
@@ -288,19 +259,25 @@ def build_sape(
     config: SapeConfig,
     *,
     has_unit: bool,
+    distance: FeatureDistance,
     channels: int,
     student_side: int,
     teacher_side: int,
     generator: torch.Generator,
 ) -> Sape:
-    """`assemble_sape` on the CPU, every weight drawn from `generator`, frozen unless `config.trainable`."""
+    """`assemble_sape` on the CPU, every weight drawn from `generator`."""
     with torch.device("meta"):
         sape = assemble_sape(
-            config, has_unit=has_unit, channels=channels, student_side=student_side, teacher_side=teacher_side
+            config,
+            has_unit=has_unit,
+            distance=distance,
+            channels=channels,
+            student_side=student_side,
+            teacher_side=teacher_side,
         )
     sape = sape.to_empty(device="cpu")
     initialise(sape, generator)
-    return sape.requires_grad_(config.trainable)
+    return sape
 
 
 @torch.no_grad()

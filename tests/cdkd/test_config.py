@@ -16,12 +16,14 @@ from cdkd.config import (
     ConfigError,
     TrainingConfig,
     declared_fields,
+    downsampling_steps,
     field_at,
     from_mapping,
     resolve,
     semantic_mapping,
     to_mapping,
 )
+from tests.cdkd.method_options import SECTION_12
 
 SOURCE = {"annotations": "a.json", "images": "a"}
 PATHS = list(declared_fields(TrainingConfig))
@@ -67,6 +69,20 @@ def test_every_problem_is_reported_with_its_path_and_the_nearest_name() -> None:
         ({"distill.etht.init_tau": 30.0}, "must lie between tau_min=1.0"),
         ({"teacher.split_ratio": 2.5}, "do not divide into"),
         ({"simcc.split_ratio": 1.1, "student.input_size": 32}, "281 teacher bins do not divide into 35 student bins"),
+        (
+            {"distill.logit_alignment": "same_class_number"},
+            "distill.logit_alignment: same_class_number needs equal class counts, got 192 of the student and 768 of "
+            "the teacher; set simcc.split_ratio: 12 with teacher.split_ratio: 3, or teacher.split_ratio: 0.75",
+        ),
+        (
+            {"distill.feature_alignment": "conv_downsample", "teacher.input_size": 192},
+            "distill.feature_alignment: conv_downsample needs teacher.input_size to be 2, 4, 8, ... times "
+            "student.input_size, got 192 and 64",
+        ),
+        (
+            {"distill.feature_alignment": "avgpool", "teacher.input_size": 96, "distill.cca.enabled": False},
+            "avgpool needs teacher.input_size to be a multiple of student.input_size, got 96 and 64",
+        ),
         ({"simcc.split_ratio": 0.02}, "simcc.split_ratio: must give the student at least 2 bins, got 1"),
         ({"teacher.split_ratio": 0.001}, "teacher.split_ratio: must give the teacher at least 2 bins, got 0"),
         (
@@ -89,6 +105,50 @@ def test_every_problem_is_reported_with_its_path_and_the_nearest_name() -> None:
 )
 def test_wrong_values_are_refused_with_rule_and_value(layer: dict[str, Any], message: str) -> None:
     assert any(message in found for found in problems_of(layer))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"simcc.split_ratio": 12.0, "teacher.split_ratio": 3.0},
+        {"teacher.split_ratio": 0.75},
+        {"teacher.input_size": 64},
+        {"distill.cca.enabled": False},
+    ],
+)
+def test_same_class_number_is_allowed_in_both_readings_and_at_equal_resolution(layer: dict[str, Any]) -> None:
+    config = resolve({"distill.logit_alignment": "same_class_number"}, layer)
+    assert config.distill.logit_alignment == "same_class_number"
+
+
+@pytest.mark.parametrize(
+    ("teacher_side", "student_side", "steps"),
+    [(16, 8, 1), (64, 16, 2), (64, 8, 3), (8, 8, None), (24, 8, None), (8, 16, None), (20, 8, None), (36, 8, None)],
+)
+def test_how_often_the_teachers_side_is_halved(teacher_side: int, student_side: int, steps: int | None) -> None:
+    assert downsampling_steps(teacher_side, student_side) == steps
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(path, value) for path, values in SECTION_12.values() for value in values],
+    ids=lambda value: str(value),
+)
+def test_every_option_of_the_methods_notes_takes_every_value(path: str, value: Any) -> None:
+    given = list(value) if isinstance(value, tuple) else value
+    companion = {"teacher.input_size": 64} if value == "same_class_number" else {}
+    config: Any = resolve(companion, {path: given})
+    for name in path.split("."):
+        config = getattr(config, name)
+    assert config == value
+
+
+@pytest.mark.parametrize(("path", "values"), SECTION_12.values(), ids=SECTION_12)
+def test_no_choice_is_missing_from_the_methods_notes(path: str, values: tuple[Any, ...]) -> None:
+    declared = field_at(path).metadata["choices"]
+    is_list_or_backbone = isinstance(values[0], tuple) or path == "teacher.backbone"
+    if declared is not None and not is_list_or_backbone:
+        assert set(values) == set(declared)
 
 
 def test_presets_set_the_same_keys_and_name_existing_fields() -> None:
@@ -132,7 +192,8 @@ def test_every_field_is_either_in_the_identity_or_operational(path: str) -> None
     operational = item.metadata["operational"] or any(field_at(parent).metadata["operational"] for parent in parents)
     everything_on = resolve({"data.kind": "coco_layout", "data.train": [{"annotations": "a.json", "images": "a"}]})
     plain = {"distill.sape.enabled": False, "distill.cca.enabled": False}
-    identity = semantic_mapping(everything_on) | semantic_mapping(resolve())
+    adapter = resolve({"distill.logit_alignment": "fully_connected"})
+    identity = semantic_mapping(everything_on) | semantic_mapping(resolve()) | semantic_mapping(adapter)
     for kind in HEADS:
         identity |= semantic_mapping(resolve(plain, {"head.kind": kind}))
     assert (path in identity) == (not operational)
@@ -150,12 +211,71 @@ def test_operational_fields_do_not_change_the_identity() -> None:
         {"distill.cca.merge": "split"},
         {"teacher.input_size": 128},
         {"distill.etht.learn": []},
+        {"distill.feature_alignment": "avgpool"},
+        {"distill.logit_alignment": "fully_connected"},
+        {"distill.cca.adapter_side": "teacher"},
         {"preset": "fixed"},
     ],
 )
 def test_parts_that_are_switched_off_do_not_change_the_identity(irrelevant: dict[str, Any]) -> None:
     plain = {"distill.sape.enabled": False, "distill.cca.enabled": False}
     assert semantic_mapping(resolve(irrelevant, plain)) == semantic_mapping(resolve(plain))
+
+
+FEATURES, LOGITS = "distill.feature_alignment", "distill.logit_alignment"
+
+
+@pytest.mark.parametrize(
+    ("method", "unread"),
+    [
+        *(
+            ({FEATURES: name}, {path: value})
+            for name in ("conv_downsample", "avgpool", "fully_connected")
+            for path, value in (
+                ("distill.sape.projector", "full"),
+                ("distill.sape.projectors", 1),
+                ("distill.sape.sau", False),
+                ("distill.sape.kernels", [3]),
+                ("distill.sape.fuse", "concat"),
+                ("distill.sape.fuse_order", "fc_gap_sum"),
+                ("distill.sape.add_mean_branch", True),
+                ("distill.sape.hidden", 4),
+                ("distill.sape.hidden_relu", True),
+                ("distill.sape.extra_fc", "post_gap"),
+            )
+        ),
+        ({FEATURES: "avgpool"}, {"distill.sape.trainable": False}),
+        ({"distill.sape.loss": "mse"}, {"distill.sape.cosine": "channel"}),
+        ({"distill.sape.loss": "mse"}, {"distill.sape.eps": 0.1}),
+        ({LOGITS: "fully_connected"}, {"distill.cca.merge": "centred"}),
+        ({LOGITS: "same_class_number", "teacher.input_size": 64}, {"distill.cca.merge": "centred"}),
+        ({LOGITS: "same_class_number", "teacher.input_size": 64}, {"distill.cca.adapter_side": "teacher"}),
+        ({LOGITS: "cca"}, {"distill.cca.adapter_side": "teacher"}),
+    ],
+)
+def test_options_that_a_method_does_not_read_do_not_change_the_identity(
+    method: dict[str, Any], unread: dict[str, Any]
+) -> None:
+    assert semantic_mapping(resolve(method, unread)) == semantic_mapping(resolve(method))
+    assert not unread.keys() & semantic_mapping(resolve(method)).keys()
+
+
+@pytest.mark.parametrize(
+    ("method", "read"),
+    [
+        ({FEATURES: "conv_downsample"}, {"distill.sape.trainable": False}),
+        ({FEATURES: "fully_connected"}, {"distill.sape.cosine": "channel"}),
+        ({FEATURES: "avgpool"}, {"distill.sape.loss": "mse"}),
+        ({FEATURES: "avgpool"}, {"distill.sape.detach_student": True}),
+        ({FEATURES: "avgpool"}, {"distill.sape.feature": "stage4"}),
+        ({LOGITS: "fully_connected"}, {"distill.cca.adapter_side": "teacher"}),
+        ({LOGITS: "fully_connected"}, {"distill.cca.mask_invisible": True}),
+        ({}, {FEATURES: "fully_connected"}),
+        ({}, {LOGITS: "fully_connected"}),
+    ],
+)
+def test_options_that_a_method_reads_change_the_identity(method: dict[str, Any], read: dict[str, Any]) -> None:
+    assert semantic_mapping(resolve(method, read)) != semantic_mapping(resolve(method))
 
 
 def test_one_projector_has_no_unit_to_weigh_it() -> None:

@@ -22,6 +22,7 @@ def free_port() -> int:
 
 def small_net() -> nn.Sequential:
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    net.append(nn.BatchNorm2d(3, affine=False))
     for index, parameter in enumerate(net.parameters()):
         values = torch.sin(torch.arange(parameter.numel(), dtype=torch.float32) * 0.3 + index)
         parameter.data.copy_(values.view_as(parameter) + (1.0 if parameter.dim() == 1 else 0.0))

@@ -12,6 +12,7 @@ from orchestrator.library import STUDIES
 from orchestrator.overrides import leaf_paths
 from orchestrator.schema import schema_text, study_schema
 from orchestrator.yaml_reader import read_file
+from tests.cdkd.method_options import SECTION_12
 
 PUBLISHED = STUDIES / "study.schema.json"
 FILES = sorted(STUDIES.glob("*.yaml"))
@@ -138,3 +139,12 @@ def test_what_the_reader_refuses_does_not_fit(schema, path, value):
 @pytest.mark.parametrize("key", ["study", "base", "metric"])
 def test_required_keys_are_required(schema, key):
     assert faults({name: value for name, value in GOOD.items() if name != key}, schema, schema) != []
+
+
+@pytest.mark.parametrize(("path", "values"), SECTION_12.values(), ids=SECTION_12)
+def test_every_option_of_the_methods_notes_is_in_the_published_schema(path: str, values: tuple[Any, ...]) -> None:
+    root = json.loads(PUBLISHED.read_text())
+    training = root["$defs"]["overrides"]
+    assert path in training["properties"]
+    for value in values:
+        assert faults({path: list(value) if isinstance(value, tuple) else value}, training, root) == []

@@ -485,3 +485,28 @@ class TestRefit:
     def test_the_seeds_of_arms_and_refit_are_the_same(self, tmp_path):
         lines = faults(tmp_path, f"{ONE_ARM}{self.SEARCH}\n")
         assert any("search.refit.seeds: must be the same as ablation.seeds" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("option", "method", "changed", "message"),
+    [
+        (
+            "distill.logit_alignment",
+            "same_class_number",
+            "teacher.split_ratio=0.25",
+            "same_class_number needs equal class counts, got 64 of the student and 32 of the teacher; "
+            "set simcc.split_ratio: 1 with teacher.split_ratio: 0.25, or teacher.split_ratio: 0.5",
+        ),
+        (
+            "distill.feature_alignment",
+            "conv_downsample",
+            "teacher.input_size=96",
+            "conv_downsample needs teacher.input_size to be 2, 4, 8, ... times student.input_size, got 96 and 32",
+        ),
+    ],
+)
+def test_a_comparator_that_does_not_fit_is_told_in_one_line_where_that_was_last_said(
+    tmp_path, option, method, changed, message
+):
+    text = ONE_ARM + f"set: {{{option}: {method}, teacher.split_ratio: 0.5}}\n"
+    assert faults(tmp_path, text, "distill.cca.merge=matrix", changed) == [f"--set:2: {option}: {message}"]

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cdkd.config import CcaConfig
 from cdkd.distill.cca import BinMerge, CrossClassAlignment, build_cca, rebinning_matrix
+from cdkd.distill.divergence import Divergence
 
 GOLDEN_ROW = [0.009319, 0.016778, 0.029215, 0.048136, 0.073592, 0.102675]
 GOLDEN_ROW += [0.129046, 0.144816, 0.144456, 0.128098, 0.101453, 0.072416]
@@ -31,7 +31,7 @@ def scalar(value):
 
 
 def alignment(merge="floor", **options):
-    return CrossClassAlignment(merge=BinMerge(48, 12, merge), **options)
+    return CrossClassAlignment(merge=BinMerge(48, 12, merge), divergence=Divergence(**options))
 
 
 def slow_divergence(student, teacher, tau):
@@ -189,7 +189,7 @@ def test_loss_agrees_with_a_slow_loop(mask, class_reduction, batch_reduction):
 def test_loss_by_hand_for_two_bins():
     # teacher (3/4, 1/4) against student (1/2, 1/2)
     teacher, student = torch.tensor([[[3.0, 1.0]]]).log(), torch.zeros(1, 1, 2)
-    cca = CrossClassAlignment(merge=BinMerge(2, 2, "floor"))
+    cca = CrossClassAlignment(merge=BinMerge(2, 2, "floor"), divergence=Divergence())
     loss = cca((student, student), (teacher, teacher), torch.ones(1, 1), torch.tensor(1.0))
     assert loss.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
 
@@ -303,15 +303,15 @@ def test_half_precision_logits_are_compared_in_single_precision():
 
 
 def test_the_builder_takes_bins_and_ratio_from_sizes_and_split_ratios():
-    cca = build_cca(CcaConfig(merge="matrix", mask_invisible=True), student=(64, 3.0), teacher=(256, 1.5))
+    cca = build_cca("matrix", Divergence(mask_invisible=True), student=(64, 3.0), teacher=(256, 1.5))
     assert (cca.merge.teacher_bins, cca.merge.student_bins) == (384, 192)
     assert torch.equal(cca.merge.overlap, rebinning_matrix(384, 192, 2.0))
-    assert cca.mask_invisible
+    assert cca.divergence.mask_invisible
 
 
 def test_the_ratio_is_that_of_positions_not_of_rounded_down_bin_counts():
     # 64 * 1.9 and 256 * 1.9 bins are rounded down to 121 and 486, but one student bin is still 4 teacher bins wide
-    cca = build_cca(CcaConfig(merge="matrix"), student=(64, 1.9), teacher=(256, 1.9))
+    cca = build_cca("matrix", Divergence(), student=(64, 1.9), teacher=(256, 1.9))
     assert torch.equal(cca.merge.overlap, rebinning_matrix(486, 121, 4.0))
 
 

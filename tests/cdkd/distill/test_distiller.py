@@ -17,9 +17,11 @@ import pytest
 import torch
 from torch import nn
 
-from cdkd.config import ConfigError, TrainingConfig, resolve
+from cdkd.config import ConfigError, TrainingConfig, resolve, semantic_mapping
 from cdkd.data.streams import torch_generator
-from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
+from cdkd.distill.distiller import build_distiller, build_optimizers
+from cdkd.evaluation.cost import macs, parameter_count
+from tests.cdkd.distill.choices import CHOSEN, PAIRS, PATHS, SINGLE, choices_of, overrides_of
 from tests.cdkd.networks import simcc_net
 
 KEYPOINTS = 3
@@ -40,50 +42,55 @@ OFFICIAL = {"preset": "official", "distill.sape.projector": "spatial"}
 VARIANTS = {
     "paper": {},
     "fixed": {"preset": "fixed"},
-    "projector spatial, kernels 3 5 7 7": {"distill.sape.kernels": [3, 5, 7, 7]},
-    "projector full": {"distill.sape.projector": "full"},
-    "projector separable": {"distill.sape.projector": "separable"},
-    "full, no unit": {"distill.sape.projector": "full", "distill.sape.sau": False},
-    "separable, no unit": {"distill.sape.projector": "separable", "distill.sape.sau": False},
-    "spatial, no unit": {"distill.sape.sau": False},
+    "released code": OFFICIAL,
+    "released code, all learned on paper": {**OFFICIAL, "distill.etht.learn": ["tau", "alpha", "beta"]},
+    "plain SimCC": {"distill.sape.enabled": False, "distill.cca.enabled": False},
+    "kernels 3 5 7 7": {"distill.sape.kernels": [3, 5, 7, 7]},
+    "one kernel": {"distill.sape.kernels": [7]},
     "one projector": {"distill.sape.projectors": 1},
     "one projector and the mean branch": {"distill.sape.projectors": 1, "distill.sape.add_mean_branch": True},
-    "mean branch": {"distill.sape.add_mean_branch": True},
-    "one kernel": {"distill.sape.kernels": [7]},
-    "concat": {"distill.sape.fuse": "concat"},
-    "paper's order": {"distill.sape.fuse_order": "fc_gap_sum"},
+    "full, no unit": {"distill.sape.projector": "full", "distill.sape.sau": False},
+    "separable, no unit": {"distill.sape.projector": "separable", "distill.sape.sau": False},
     "paper's order, concat, relu": {
         "distill.sape.fuse_order": "fc_gap_sum",
         "distill.sape.fuse": "concat",
         "distill.sape.hidden_relu": True,
     },
-    "hidden relu": {"distill.sape.hidden_relu": True},
-    "extra layer after pooling": {"distill.sape.extra_fc": "post_gap"},
-    "extra layer before softmax": {"distill.sape.extra_fc": "pre_softmax"},
-    "cosine per channel": {"distill.sape.cosine": "channel"},
-    "stage 4 feature": {"distill.sape.feature": "stage4"},
-    "merge centred": {"distill.cca.merge": "centred"},
-    "merge split": {"distill.cca.merge": "split"},
     "merge matrix at another split ratio": {"distill.cca.merge": "matrix", "teacher.split_ratio": 1.5},
-    "official reductions": {"distill.cca.class_reduction": "mean", "distill.cca.batch_reduction": "sum"},
-    "masked": {"distill.cca.mask_invisible": True},
-    "tau gradient without the teacher": {"distill.cca.tau_grad_teacher": False},
-    "nothing learned": {"distill.etht.learn": []},
-    "tau and alpha learned": {"distill.etht.learn": ["tau", "alpha"]},
-    "all learned": {"distill.etht.learn": ["tau", "alpha", "beta"]},
+    "two convolutions down": {"distill.feature_alignment": "conv_downsample", "teacher.input_size": 128},
+    "same classes by the student": {
+        "distill.logit_alignment": "same_class_number",
+        "simcc.split_ratio": 4.0,
+        "teacher.split_ratio": 2.0,
+    },
+    "same classes at equal resolution": {
+        "distill.logit_alignment": "same_class_number",
+        "distill.feature_alignment": "avgpool",
+        "teacher.input_size": 32,
+    },
+    "adapter of the teacher's logits at another split ratio": {
+        "distill.logit_alignment": "fully_connected",
+        "distill.cca.adapter_side": "teacher",
+        "teacher.split_ratio": 1.5,
+    },
+    "all learned, convolutions and a layer": {
+        "distill.etht.learn": ["tau", "alpha", "beta"],
+        "distill.feature_alignment": "conv_downsample",
+        "distill.logit_alignment": "fully_connected",
+    },
+    "all learned, a layer and same classes": {
+        "distill.etht.learn": ["tau", "alpha", "beta"],
+        "distill.feature_alignment": "fully_connected",
+        "distill.logit_alignment": "same_class_number",
+        "teacher.split_ratio": 1.0,
+    },
     "all learned by Adam": {"distill.etht.learn": ["tau", "alpha", "beta"], "distill.etht.optimizer": "adam"},
-    "linear xi": {"distill.etht.schedule": "linear"},
-    "constant xi": {"distill.etht.schedule": "constant"},
-    "official factor, trained": {"distill.etht.schedule": "official"},
-    "feature loss alone": {"distill.cca.enabled": False},
-    "logit loss alone": {"distill.sape.enabled": False},
-    "plain SimCC": {"distill.sape.enabled": False, "distill.cca.enabled": False},
     "nmt": {"simcc.loss": "nmt"},
     "nmtnorm": {"simcc.loss": "nmtnorm"},
-    "released code": OFFICIAL,
-    "released code, all learned on paper": {**OFFICIAL, "distill.etht.learn": ["tau", "alpha", "beta"]},
+    **SINGLE,
+    **PAIRS,
 }
-"""Every option of the method at each of its values, in at least one entry."""
+"""Every distillation option at each of its choices, the pairs that meet in one module, and what no choice can say."""
 
 
 @functools.cache
@@ -103,18 +110,23 @@ def liven(net):
 
 def make_distiller(overrides=None, epoch=5):
     config = resolve(BASE, overrides or {})
-    teacher = copy.deepcopy(make_teacher(split_ratio=config.teacher_split_ratio)) if config.needs_teacher else None
-    distiller = build_distiller(config, KEYPOINTS, teacher)
+    distiller = build_distiller(config, KEYPOINTS, own_teacher(config))
     liven(distiller.student)
     distiller.set_epoch(epoch, 10)
     return distiller, config
 
 
-def make_batch(size=2, seed=3):
+def own_teacher(config):
+    if not config.needs_teacher:
+        return None
+    return copy.deepcopy(make_teacher(config.teacher.input_size, config.teacher_split_ratio))
+
+
+def make_batch(size=2, seed=3, teacher_size=64):
     generator = torch_generator(seed, "batch")
     return {
         "student_images": torch.randn(size, 3, 32, 32, generator=generator),
-        "teacher_images": torch.randn(size, 3, 64, 64, generator=generator),
+        "teacher_images": torch.randn(size, 3, teacher_size, teacher_size, generator=generator),
         "keypoints_input": torch.randint(0, 64, (size, KEYPOINTS, 2), generator=generator) / 2.0,
         "visibility": torch.tensor([[1, 2, 0]]).repeat(size, 1),
     }
@@ -134,39 +146,64 @@ def step(distiller, config):
     return optimizers
 
 
-variants = pytest.mark.parametrize("variant", VARIANTS)
+def distinct_variants():
+    """One name for every configuration: many a choice is the default, which `paper` stands for."""
+    names = {}
+    for name, overrides in VARIANTS.items():
+        names.setdefault(resolve(BASE, overrides), name)
+    return list(names.values())
+
+
+variants = pytest.mark.parametrize("variant", distinct_variants())
 
 
 # -------------------------------------------------------------------------------------------------- contract
 
 
-@dataclass
+@dataclass(frozen=True)
 class Step:
-    """One training step of one variant, recorded."""
+    """What one training step of one variant did. Facts only: a hundred networks would fill the memory."""
 
-    distiller: Distiller
     config: TrainingConfig
-    before: dict[str, torch.Tensor]
-    teacher_before: dict[str, torch.Tensor]
+    has_unit: bool
+    trainable: set[str]
+    changed: set[str]
+    teacher_changes: dict[str, bool]
+    held: list[str | None]
     reached: dict[str, bool]
     ratios: dict[str, float]
-    held: list[int]
+    diagnostics: dict[str, float]
 
 
 @functools.cache
 def one_step(variant):
-    distiller, config = make_distiller(VARIANTS[variant])
+    config = resolve(BASE, VARIANTS[variant])
+    # the contract is that nobody changes it, so it need not be a copy
+    teacher = make_teacher(config.teacher.input_size, config.teacher_split_ratio) if config.needs_teacher else None
+    distiller = build_distiller(config, KEYPOINTS, teacher)
+    liven(distiller.student)
     before, teacher_before = snapshot(distiller), snapshot(distiller.teacher or nn.Module())
     optimizers = build_optimizers(distiller, config)
     distiller.set_epoch(5, 10)
-    output = distiller.train()(**make_batch())
+    output = distiller.train()(**make_batch(teacher_size=config.teacher.input_size))
     reached = {name: reaches_student(distiller, loss) for name, loss in output.losses.items()}
     ratios = distiller.gradient_ratios(output)
     output.total.backward()
     for optimizer in optimizers:
         optimizer.step()
-    held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-    return Step(distiller, config, before, teacher_before, reached, ratios, held)
+    names = {parameter: name for name, parameter in distiller.named_parameters()}
+    teacher_after = snapshot(distiller.teacher or nn.Module())
+    return Step(
+        config=config,
+        has_unit=getattr(distiller.feature_aligner, "unit", None) is not None,
+        trainable={name for parameter, name in names.items() if parameter.requires_grad},
+        changed={name for parameter, name in names.items() if not torch.equal(parameter, before[name])},
+        teacher_changes={name: not torch.equal(t, teacher_before[name]) for name, t in teacher_after.items()},
+        held=[names.get(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]],
+        reached=reached,
+        ratios=ratios,
+        diagnostics=distiller.diagnostics(),
+    )
 
 
 def reaches_student(distiller, loss):
@@ -177,25 +214,41 @@ def reaches_student(distiller, loss):
     return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
-def dead_losses(variant):
-    """The losses that reach nothing, on purpose."""
-    return {"feature"} if VARIANTS[variant].get("preset") == "official" else set()
+def dead_losses(config):
+    """The losses that reach no student, on purpose."""
+    return {"feature"} if config.distill.sape.detach_student else set()
+
+
+def test_the_choices_are_those_declared_and_none_is_left_out():
+    assert len(SINGLE) == len(CHOSEN) == sum(len(choices_of(path)) for path in PATHS) > 50
+    assert {"distill.feature_alignment", "distill.logit_alignment", "distill.etht.learn"} <= {p for p, _ in CHOSEN}
+    assert len(PAIRS) > 25
+    configurations = {resolve(BASE, VARIANTS[name]) for name in distinct_variants()}
+    assert configurations >= {resolve(BASE, overrides) for overrides in (*SINGLE.values(), *PAIRS.values())}
+    without = {path.removeprefix("distill.") for path in PATHS} - {name.split("=")[0] for name in SINGLE}
+    numbers = {"alpha", "beta", "legacy_factor", "sape.projectors", "sape.kernels", "sape.hidden", "sape.eps"}
+    scalars = {"init_tau", "tau_min", "tau_range", "length", "learning_rate"}
+    assert without == numbers | {f"etht.{name}" for name in scalars}
+
+
+@pytest.mark.parametrize(("path", "value"), CHOSEN)
+def test_a_choice_is_made_where_the_option_is_read(path, value):
+    """Else the contract below would hold for nothing."""
+    identity = semantic_mapping(resolve(BASE, overrides_of((path, value))))
+    assert identity[path] == value
 
 
 @variants
 def test_one_step_changes_every_trainable_parameter_and_no_other(variant):
     done = one_step(variant)
-    for name, parameter in done.distiller.named_parameters():
-        assert torch.equal(parameter, done.before[name]) != parameter.requires_grad, name
+    assert done.changed == done.trainable != set()
 
 
 @variants
 def test_one_step_leaves_the_teacher_as_it_was(variant):
     done = one_step(variant)
-    assert (done.distiller.teacher is not None) == done.config.needs_teacher
-    after = snapshot(done.distiller.teacher or nn.Module())
-    assert all(torch.equal(tensor, done.teacher_before[name]) for name, tensor in after.items())
-    assert bool(after) == done.config.needs_teacher
+    assert bool(done.teacher_changes) == done.config.needs_teacher
+    assert not any(done.teacher_changes.values())
 
 
 @variants
@@ -203,14 +256,14 @@ def test_each_loss_alone_gives_the_student_a_gradient(variant):
     done = one_step(variant)
     distill = done.config.distill
     switched_on = {"task": True, "feature": distill.sape.enabled, "logit": distill.cca.enabled}
-    expected = {name: name not in dead_losses(variant) for name, is_on in switched_on.items() if is_on}
+    expected = {name: name not in dead_losses(done.config) for name, is_on in switched_on.items() if is_on}
     assert done.reached == expected
 
 
 @variants
 def test_the_optimizers_hold_every_trainable_parameter_once(variant):
     done = one_step(variant)
-    assert sorted(done.held) == sorted(id(p) for p in done.distiller.parameters() if p.requires_grad)
+    assert sorted(done.held) == sorted(done.trainable)
 
 
 @variants
@@ -223,8 +276,8 @@ def test_gradient_ratios_show_which_branch_is_alive(variant):
 @variants
 def test_the_unit_exists_where_the_configuration_says_so(variant):
     done = one_step(variant)
-    sape = done.distiller.sape
-    assert (sape is not None and sape.unit is not None) == done.config.uses_sau
+    assert done.has_unit == done.config.uses_sau
+    assert ("sau_weight_0" in done.diagnostics) == done.config.uses_sau
 
 
 # ---------------------------------------------------------------------------------------------- the released code
@@ -298,7 +351,17 @@ def test_the_papers_scalars_do_not_move_in_the_first_epoch():
     assert distiller.curriculum.theta_tau.item() == before
 
 
-@pytest.mark.parametrize("variant", ["paper", "fixed", "released code", "stage 4 feature"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "paper",
+        "fixed",
+        "released code",
+        'sape.feature="stage4"',
+        'feature_alignment="conv_downsample", logit_alignment="fully_connected"',
+        'feature_alignment="avgpool", logit_alignment="same_class_number"',
+    ],
+)
 def test_a_batch_of_one_gives_finite_losses(variant):
     distiller, _ = make_distiller(VARIANTS[variant])
     # at 32x32 the backbone's coarsest map is one position, over which no batch of one can be normalised
@@ -320,8 +383,8 @@ def test_a_batch_without_visible_keypoints_gives_finite_gradients():
 def test_the_feature_option_names_what_is_aligned():
     final, _ = make_distiller()
     stage4, _ = make_distiller({"distill.sape.feature": "stage4"})
-    assert final.sape.unit.convolutions[0][0].in_channels == KEYPOINTS
-    assert stage4.sape.unit.convolutions[0][0].in_channels == make_teacher().backbone.feature_channels == 16
+    assert final.feature_aligner.unit.convolutions[0][0].in_channels == KEYPOINTS
+    assert stage4.feature_aligner.unit.convolutions[0][0].in_channels == make_teacher().backbone.feature_channels == 16
 
 
 def test_under_autocast_losses_stay_in_single_precision_and_close():
@@ -361,7 +424,7 @@ def test_plain_simcc_needs_no_teacher_and_no_teacher_images():
     distiller, _ = make_distiller(VARIANTS["plain SimCC"])
     output = distiller(**(make_batch() | {"teacher_images": None}))
     assert distiller.teacher is None
-    assert distiller.sape is None
+    assert distiller.feature_aligner is None is distiller.logit_aligner
     assert distiller.gradient_ratios(output) == distiller.diagnostics() == {}
 
 
@@ -371,7 +434,7 @@ def test_a_state_dict_round_trip_restores_every_learnable_part():
     step(one, config)
     other, _ = make_distiller(options)
     other.load_state_dict(one.state_dict())
-    assert {"curriculum.theta_tau", "sape.projectors.0.linear.weight"} <= set(one.state_dict())
+    assert {"curriculum.theta_tau", "feature_aligner.projectors.0.linear.weight"} <= set(one.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
@@ -387,10 +450,52 @@ def test_switching_sape_off_leaves_the_student_as_it_was():
         assert all(torch.equal(students[0][name], other[name]) for name in students[0])
 
 
+@pytest.mark.parametrize("path", ["distill.feature_alignment", "distill.logit_alignment"])
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_what_is_deployed_does_not_depend_on_how_it_was_aligned(path, side):
+    """Adapters belong to the distiller: the student has the baseline's weights, names and cost."""
+    plain = build_distiller(resolve(BASE, VARIANTS["plain SimCC"]), KEYPOINTS, None).student
+    assert choices_of(path)
+    for value in choices_of(path):
+        config = resolve(BASE, overrides_of((path, value)), {"distill.cca.adapter_side": side})
+        student = build_distiller(config, KEYPOINTS, own_teacher(config)).student
+        assert student.state_dict().keys() == plain.state_dict().keys()
+        assert all(torch.equal(a, b) for a, b in zip(student.state_dict().values(), plain.state_dict().values()))
+        assert parameter_count(student) == parameter_count(plain)
+        assert macs(student, 32) == macs(plain, 32)
+
+
+@pytest.mark.parametrize("method", choices_of("distill.feature_alignment"))
+def test_the_feature_aligner_does_not_depend_on_how_logits_are_aligned(method):
+    base = {"distill.feature_alignment": method, "teacher.split_ratio": 1.0}
+    states = [
+        make_distiller({**base, "distill.logit_alignment": other})[0].feature_aligner.state_dict()
+        for other in choices_of("distill.logit_alignment")
+    ]
+    assert len(states) > 1
+    assert all(torch.equal(states[0][name], other[name]) for other in states[1:] for name in states[0])
+
+
+def test_adapters_are_in_groups_and_checkpoints_of_the_distiller():
+    options = {"distill.feature_alignment": "fully_connected", "distill.logit_alignment": "fully_connected"}
+    distiller, config = make_distiller(options)
+    groups = {group.name: len(group.parameters) for group in distiller.parameter_groups(config.train)}
+    assert (groups["feature_aligner"], groups["logit_aligner"]) == (2, 4)
+    step(distiller, config)
+    other, _ = make_distiller(options)
+    other.load_state_dict(distiller.state_dict())
+    assert torch.equal(other.logit_aligner.layers[1].weight, distiller.logit_aligner.layers[1].weight)
+    assert {"logit_aligner.layers.0.weight", "feature_aligner.student_adapter.linear.weight"} <= set(
+        distiller.state_dict()
+    )
+
+
 def test_the_seed_moves_student_and_sape():
     one, other = (build_distiller(resolve(BASE, {"seed": seed}), KEYPOINTS, make_teacher()) for seed in (0, 1))
     assert not torch.equal(one.student.head.mlp_head_x.weight, other.student.head.mlp_head_x.weight)
-    assert not torch.equal(one.sape.projectors[0].linear.weight, other.sape.projectors[0].linear.weight)
+    assert not torch.equal(
+        one.feature_aligner.projectors[0].linear.weight, other.feature_aligner.projectors[0].linear.weight
+    )
 
 
 def test_a_missing_teacher_is_named():
@@ -433,7 +538,7 @@ def test_scalars_are_stepped_by_plain_sgd_apart_from_adam():
     assert isinstance(sgd, torch.optim.SGD)
     assert [(g["name"], g["lr"], g["weight_decay"]) for g in adam.param_groups] == [
         ("student", 0.002, 0.01),
-        ("sape", 0.002, 0.01),
+        ("feature_aligner", 0.002, 0.01),
     ]
     assert [(group["lr"], group["momentum"], group["weight_decay"]) for group in sgd.param_groups] == [(10.0, 0, 0)]
 
@@ -477,7 +582,7 @@ def test_diagnostics_are_those_of_the_parts_in_use():
     weights = [values[f"sau_weight_{index}"] for index in range(2)]
     assert sum(weights) == pytest.approx(1.0)
     assert all(type(value) is float for value in values.values())
-    logit_only, _ = make_distiller(VARIANTS["logit loss alone"])
+    logit_only, _ = make_distiller({"distill.sape.enabled": False})
     logit_only(**make_batch())
     assert set(logit_only.diagnostics()) == {"tau", "beta", "xi"}
 
@@ -497,6 +602,7 @@ import sys
 import torch
 import torch.distributed as dist
 from cdkd.distill.cca import BinMerge, CrossClassAlignment
+from cdkd.distill.divergence import Divergence
 from cdkd.simcc import simcc_loss
 
 rank, size, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -514,7 +620,7 @@ losses = [
     for reduction in ("mean_visible", "nmt", "nmtnorm")
 ]
 for options in ({"mask_invisible": True}, {"mask_invisible": False}, {"batch_reduction": "sum"}):
-    cca = CrossClassAlignment(merge=BinMerge(16, 8, "floor"), **options)
+    cca = CrossClassAlignment(merge=BinMerge(16, 8, "floor"), divergence=Divergence(**options))
     losses.append(cca((x, y), [part[mine] for part in teacher], weight, torch.tensor(2.0)))
 values = torch.stack(losses).detach()
 if size > 1:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from cdkd.config import SapeConfig
-from cdkd.distill.sape import ScaleAdaptiveUnit, assemble_sape, build_sape, cosine_distance
+from cdkd.distill.feature_alignment import FeatureDistance
+from cdkd.distill.sape import ScaleAdaptiveUnit, assemble_sape, build_sape
 
 OFFICIAL = SapeConfig(projector="full", kernels=(3, 5, 7), add_mean_branch=True)
 SMALL = SapeConfig(kernels=(3, 5), hidden=4)
@@ -21,7 +22,12 @@ def count(module):
 def on_meta(config, channels, student_side, teacher_side=64):
     with torch.device("meta"):
         return assemble_sape(
-            config, has_unit=config.sau, channels=channels, student_side=student_side, teacher_side=teacher_side
+            config,
+            has_unit=config.sau,
+            distance=FeatureDistance(),
+            channels=channels,
+            student_side=student_side,
+            teacher_side=teacher_side,
         )
 
 
@@ -29,7 +35,13 @@ def small(seed=0, channels=3, **options):
     config = dataclasses.replace(SMALL, **options)
     generator = torch.Generator().manual_seed(seed)
     return build_sape(
-        config, has_unit=config.sau, channels=channels, student_side=4, teacher_side=8, generator=generator
+        config,
+        has_unit=config.sau,
+        distance=FeatureDistance(),
+        channels=channels,
+        student_side=4,
+        teacher_side=8,
+        generator=generator,
     )
 
 
@@ -79,7 +91,10 @@ def fill(tensor, factor):
 
 
 def test_the_official_forward_matches_the_golden_distance():
-    sape = assemble_sape(OFFICIAL, has_unit=True, channels=2, student_side=8, teacher_side=64).double().eval()
+    sape = assemble_sape(
+        OFFICIAL, has_unit=True, distance=FeatureDistance(), channels=2, student_side=8, teacher_side=64
+    )
+    sape = sape.double().eval()
     for factor, projector in enumerate(sape.projectors, start=1):
         for parameter in projector.parameters():
             fill(parameter, factor)
@@ -257,41 +272,28 @@ def test_without_a_unit_the_projections_are_averaged():
     assert torch.allclose(sape.lift(feature, sape.weights(feature)), expected, atol=1e-6)
 
 
+def test_without_a_unit_it_is_pefd():
+    """Plain mean of trained FC + ReLU projectors over whole features, compared by the cosine."""
+    sape, (student, teacher) = small(sau=False, projector="full"), features()
+    lifted = sum(projector.linear(student.flatten(1)).relu() for projector in sape.projectors) / 3
+    expected = 1.0 - torch.cosine_similarity(lifted, teacher.flatten(1), dim=1).mean()
+    alignment = sape(student, teacher)
+    assert alignment.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert alignment.weights is alignment.mean_weights() is None
+    assert [name for name, _ in sape.named_parameters() if not name.startswith("projectors.")] == []
+
+
+def test_the_mean_weights_are_those_of_each_projector_without_gradient():
+    sape, (student, teacher) = small().eval(), features()
+    alignment = sape(student, teacher)
+    assert alignment.weights.requires_grad
+    assert alignment.mean_weights().tolist() == pytest.approx(
+        [alignment.weights[:, k].mean().item() for k in range(3)], rel=1e-5
+    )
+    assert not alignment.mean_weights().requires_grad
+
+
 # ------------------------------------------------------------------------------------------------------ loss
-
-
-@pytest.mark.parametrize("cosine", ["sample", "channel"])
-def test_the_distance_of_a_feature_to_a_multiple_of_itself_is_zero(cosine):
-    feature = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    assert cosine_distance(feature, 5.0 * feature, cosine, 1e-8).item() == pytest.approx(0.0, abs=1e-6)
-
-
-def test_the_distance_by_hand():
-    ours = torch.tensor([3.0, 4.0, 0.0, 0.0]).view(1, 2, 1, 2)
-    theirs = torch.tensor([1.0, 0.0, 0.0, 1.0]).view(1, 2, 1, 2)
-    assert cosine_distance(ours, theirs, "sample", 1e-8).item() == pytest.approx(1 - 3 / (5 * math.sqrt(2)))
-    # channel 0: 3/5; channel 1: a zero vector, perpendicular by convention
-    assert cosine_distance(ours, theirs, "channel", 1e-8).item() == pytest.approx(1 - 0.6 / 2)
-
-
-@pytest.mark.parametrize("cosine", ["sample", "channel"])
-def test_the_distance_agrees_with_a_slow_loop(cosine):
-    ours, theirs = (features(seed)[1].double() for seed in (2, 2))
-    theirs = theirs.flip(0) + 0.3 * ours
-    pairs = [(ours[b], theirs[b]) for b in range(2)]
-    if cosine == "channel":
-        pairs = [(ours[b, c], theirs[b, c]) for b in range(2) for c in range(3)]
-    cosines = [float((a * b).sum()) / math.sqrt(float((a * a).sum()) * float((b * b).sum())) for a, b in pairs]
-    expected = 1 - sum(cosines) / len(cosines)
-    assert cosine_distance(ours, theirs, cosine, 1e-8).item() == pytest.approx(expected)
-
-
-def test_an_all_zero_feature_gives_no_nan():
-    zero = torch.zeros(1, 2, 3, 3, requires_grad=True)
-    loss = cosine_distance(zero.relu(), torch.ones(1, 2, 3, 3), "sample", 1e-8)
-    loss.backward()
-    assert loss.item() == 1.0
-    assert torch.isfinite(zero.grad).all()
 
 
 def test_a_batch_of_one_is_the_loss_of_that_instance():
@@ -311,11 +313,6 @@ def test_features_of_another_shape_are_refused():
     student, teacher = features()
     with pytest.raises(ValueError, match=r"one shape, got \(2, 3, 8, 8\) and \(2, 3, 6, 6\)"):
         small()(student, teacher[..., :6, :6])
-
-
-def test_an_unknown_cosine_is_refused():
-    with pytest.raises(ValueError, match="got 'spatial'"):
-        cosine_distance(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), "spatial", 1e-8)
 
 
 @pytest.mark.parametrize("projector", ["spatial", "full", "separable"])
@@ -374,8 +371,3 @@ def test_projectors_begin_xavier_uniform_and_the_unit_at_pytorchs_defaults():
     norm = sape.unit.convolutions[0][1]
     assert torch.equal(norm.running_mean, torch.zeros(3))
     assert torch.equal(norm.weight, torch.ones(3))
-
-
-@pytest.mark.parametrize("trainable", [True, False])
-def test_trainable_decides_whether_gradients_are_asked_for(trainable):
-    assert {parameter.requires_grad for parameter in small(trainable=trainable).parameters()} == {trainable}
