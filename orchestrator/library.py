@@ -50,6 +50,22 @@ def base_names(study_file: Path) -> list[str]:
     return sorted({path.stem for folder in _base_folders(study_file) for path in _yaml_files(folder)})
 
 
+def find_profile(name: str, study_file: Path) -> Path | None:
+    """The profile of that name for any study: beside the study file, else the one that ships with cdkd, else None."""
+    found = (folder / f"{name}.yaml" for folder in _profile_folders(study_file))
+    file = next((path for path in found if _is_file(path)), None)
+    return _from_here(file) if file else None
+
+
+def profile_names(study_file: Path) -> list[str]:
+    """The names of all profiles that fit any study."""
+    return sorted({path.stem for folder in _profile_folders(study_file) for path in _yaml_files(folder)})
+
+
+def _profile_folders(study_file: Path) -> Iterable[Path]:
+    return (study_file.parent / "profiles", STUDIES / "profiles")
+
+
 def _base_folders(study_file: Path) -> Iterable[Path]:
     return (study_file.parent / "bases", STUDIES / "bases")
 

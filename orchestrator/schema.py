@@ -196,7 +196,12 @@ def _declaration() -> Schema:
 
 def _profile() -> Schema:
     sections = {key.split(".")[0]: {"type": "object"} for key in study_keys() if "." in key}
-    properties: dict[str, Schema] = {**{key: {} for key in study_keys()}, **sections, "set": _reference("overrides")}
+    replace: Schema = {"type": "object", "properties": {path: {"type": "object"} for path in leaf_paths()}}
+    training: dict[str, Schema] = {
+        "set": _reference("overrides"),
+        "replace": {**replace, "additionalProperties": False},
+    }
+    properties: dict[str, Schema] = {**{key: {} for key in study_keys()}, **sections, **training}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 

@@ -2,17 +2,20 @@
 
 A key names a training option by its dotted path (`train.epochs`, `data.root`) or a key of the study
 (`ablation.seeds`, `search.trials`, `resources.cpus_per_worker`, `study`); the two sets of names do not meet.
-The order is base, the study's `set`, the profile, the command line; the later one holds.
+The order is base, the study's `set`, the profile for any study, the study's own profile of that name, the command
+line; the later one holds. Arms stand above them all, so a profile that makes a study small also says what takes
+the place of a value wherever it is written: `replace: {student.backbone: {hrnet_w32: hrnet_w16}}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 from cdkd.config import TrainingConfig, describe, nearest, type_hints
 from orchestrator.errors import Place, Problem, UserError
-from orchestrator.overrides import COMMAND_LINE, leaf_paths, read_layer
+from orchestrator.overrides import COMMAND_LINE, Layer, check_value, element_type, leaf_paths, read_layer, unknown_path
 from orchestrator.sections import StudySection, without_none
 from orchestrator.yaml_reader import Node, read_text
 
@@ -27,10 +30,28 @@ class Changes:
     Attributes:
         training: training options by dotted path.
         study: keys of the study, at most two names deep.
+        replacements: path of a training option -> (value, what takes its place) pairs.
     """
 
     training: dict[str, Node] = field(default_factory=dict)
     study: dict[tuple[str, ...], Node] = field(default_factory=dict)
+    replacements: dict[str, list[tuple[Any, Node]]] = field(default_factory=dict)
+
+    def over(self, other: Changes) -> Changes:
+        """These changes on top of others."""
+        pairs = {path: [*found, *other.replacements.get(path, ())] for path, found in self.replacements.items()}
+        return Changes(
+            {**other.training, **self.training}, {**other.study, **self.study}, {**other.replacements, **pairs}
+        )
+
+    def replaced(self, layer: Layer) -> Layer:
+        """A layer of training options with the values that stand for its own."""
+        return {path: self._replaced(path, node) for path, node in layer.items()}
+
+    def _replaced(self, path: str, node: Node) -> Node:
+        plain = node.plain()
+        new = next((new for old, new in self.replacements.get(path, ()) if old == plain), None)
+        return Node(new.value, node.place) if new is not None else node
 
 
 def study_keys() -> list[str]:
@@ -83,15 +104,23 @@ def _sort_in(key: str, node: Node, changes: Changes, problems: list[Problem]) ->
 
 
 def profile(name: str, node: Node, problems: list[Problem]) -> Changes:
-    """The changes of one profile: `set` for training options, else keys of the study."""
+    """The changes of one profile: `set` and `replace` for training options, else keys of the study.
+
+    Args:
+        name: in the study's `profiles`; empty for a file of its own.
+        node: what it holds.
+        problems: added to.
+    """
     changes = Changes()
-    key = f"profiles.{name}"
+    key = f"profiles.{name}." if name else ""
     if not isinstance(node.value, dict):
         problems.append(Problem(node.place, key, f"must be a section of keys, got {describe(node.plain())}"))
         return changes
     for written, child in node.value.items():
         if written == "set":
-            changes.training |= read_layer(child, f"{key}.set", problems)
+            changes.training |= read_layer(child, f"{key}set", problems)
+        elif written == "replace":
+            changes.replacements |= _replacements(child, f"{key}replace", problems)
         elif written in study_keys():
             changes.study[tuple(written.split("."))] = child
         elif isinstance(child.value, dict) and any(known.startswith(f"{written}.") for known in study_keys()):
@@ -99,9 +128,35 @@ def profile(name: str, node: Node, problems: list[Problem]) -> Changes:
         else:
             hint = nearest(written, ["set", *study_keys()])
             problems.append(
-                Problem(child.place, f"{key}.{written}", f"unknown key{hint}; training options go under set")
+                Problem(child.place, f"{key}{written}", f"unknown key{hint}; training options go under set")
             )
     return changes
+
+
+def _replacements(node: Node, key: str, problems: list[Problem]) -> dict[str, list[tuple[Any, Node]]]:
+    """The section `replace`: path -> {value: what takes its place}, both values that the option can have."""
+    if not isinstance(node.value, dict):
+        problems.append(Problem(node.place, key, f"must be a section of keys, got {describe(node.plain())}"))
+        return {}
+    found: dict[str, list[tuple[Any, Node]]] = {}
+    for path, pairs in node.value.items():
+        if path not in leaf_paths():
+            problems.append(Problem(pairs.place, f"{key}.{path}", unknown_path(path)))
+        elif not isinstance(pairs.value, dict):
+            message = f"must be a section {{value: value}}, got {describe(pairs.plain())}"
+            problems.append(Problem(pairs.place, f"{key}.{path}", message))
+        else:
+            found[path] = [pair for old, new in pairs.value.items() for pair in _replacement(path, old, new, problems)]
+    return found
+
+
+def _replacement(path: str, written: str, new: Node, problems: list[Problem]) -> Iterator[tuple[Any, Node]]:
+    """A value, written as a key and so a text, and what takes its place; nothing where one of them is faulty."""
+    old = read_text(written, new.place) if element_type(path) in (int, float) else Node(written, new.place)
+    faults = [*check_value(path, old), *check_value(path, new)]
+    problems.extend(faults)
+    if not faults:
+        yield old.plain(), new
 
 
 def _section_changes(section: str, node: Node, key: str, problems: list[Problem]) -> dict[tuple[str, ...], Node]:
@@ -111,7 +166,7 @@ def _section_changes(section: str, node: Node, key: str, problems: list[Problem]
             found[section, name] = child
         else:
             hint = nearest(f"{section}.{name}", study_keys())
-            problems.append(Problem(child.place, f"{key}.{section}.{name}", f"unknown key{hint}"))
+            problems.append(Problem(child.place, f"{key}{section}.{name}", f"unknown key{hint}"))
     return found
 
 

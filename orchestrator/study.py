@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from cdkd.data.paths import DATA_ROOT_VARIABLE
 from orchestrator import settings
 from orchestrator.design import BASE_ARM, BASELINE, MOST_ARMS, Arm, Component, Designer, read_components, refit_arms
 from orchestrator.errors import Place, Problem, UserError
-from orchestrator.library import base_names, find_base
+from orchestrator.library import base_names, find_base, find_profile, profile_names
 from orchestrator.metrics import column_fault, objective_fault
 from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
 from orchestrator.plan import Budget, Metric, RefitSpec, RepeatRule, Resources, SearchSpec, TableSpec
@@ -56,6 +56,8 @@ from orchestrator.table_layout import ShownOptions, check_paths, read_decimals
 from orchestrator.yaml_reader import Node, read_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+PARTS = ("ablation", "search")
+"""Sections of which a study has one or both: a profile for any study changes those that are there."""
 RESERVED_NAMES = ("teachers", "artifacts")
 
 
@@ -118,7 +120,7 @@ def load_study(path: Path | str, overrides: Sequence[str] = (), profile: str | N
     Args:
         path: the study file.
         overrides: values of `--set`, each `key=value`.
-        profile: one of the file's `profiles`.
+        profile: one of the file's `profiles`, or of the folder `profiles` beside it or of cdkd.
 
     Raises:
         UserError: with every fault of the file, its base, the profile and the overrides.
@@ -138,14 +140,15 @@ class _Loader:
         self.path = path
         self.root = root
         self.problems: list[Problem] = []
+        self.chosen = settings.Changes()
 
     def load(self, overrides: Sequence[str], profile: str | None) -> Study | None:
         """The study; None, with problems, when some part of it cannot be made."""
         command_line = settings.command_line(overrides, self.problems)
-        chosen = self._profile(profile)
-        self.root = settings.changed(settings.changed(self.root, chosen), command_line)
+        self.chosen = self._profile(profile)
+        self.root = settings.changed(settings.changed(self.root, self.chosen), command_line)
         section = read_section(StudySection, self.root, "", self.problems)
-        layers = self._layers(section, [chosen.training, command_line.training])
+        layers = self._layers(section, [self.chosen.training, command_line.training])
         self._check_name(section)
         ablation = section.ablation if section else None
         components = read_components(ablation.components if ablation else None, self.problems)
@@ -200,20 +203,39 @@ class _Loader:
         if not isinstance(node.value, dict):
             self._tell(["profiles"], f"must be a section of profiles, got {describe(node.plain())}")
             return settings.Changes()
-        known = {key: settings.profile(key, child, self.problems) for key, child in node.value.items()}
+        own = {key: settings.profile(key, child, self.problems) for key, child in node.value.items()}
+        known = sorted({*own, *profile_names(self.path)})
         if name is not None and name not in known:
-            which = f"it has {', '.join(known)}" if known else "it has none"
             self._tell(
-                ["profiles"], f"this study has no profile {name!r}{nearest(name, list(known))}; {which}", "--profile"
+                ["profiles"],
+                f"there is no profile {name!r}{nearest(name, known)}; this study has {', '.join(known)}",
+                "--profile",
             )
-        return known.get(name or "", settings.Changes())
+        shared = self._shared_profile(name) if name is not None else settings.Changes()
+        return own.get(name or "", settings.Changes()).over(shared)
+
+    def _shared_profile(self, name: str) -> settings.Changes:
+        """The profile of that name for any study; no changes where there is none."""
+        file = find_profile(name, self.path) if re.fullmatch(r"[\w-]+", name) else None
+        if file is None:
+            return settings.Changes()
+        try:
+            found = settings.profile("", read_file(file), self.problems)
+            there = {key: node for key, node in found.study.items() if key[0] not in PARTS or key[0] in self.root.value}
+            return replace(found, study=there)
+        except UserError as error:
+            if not error.problems:
+                raise
+            self.problems.extend(error.problems)
+            return settings.Changes()
 
     def _layers(self, section: StudySection | None, changes: Sequence[Layer]) -> Layers:
         base_key = self.root.place_of(["base"])
         layers: list[Layer] = [self._implied(section), self._base()]
         if section is not None and section.set is not None:
             layers.append(read_layer(section.set, "set", self.problems))
-        return _with_data_root(Layers((*layers, *changes), base_key))
+        replaced = [self.chosen.replaced(layer) for layer in layers]
+        return _with_data_root(Layers((*replaced, *changes), base_key))
 
     def _base(self) -> Layer:
         node = self.root.value.get("base")
@@ -301,7 +323,8 @@ class _Loader:
         is_faulty = ablation.components is not None and not components
         designer = Designer(components, [] if is_faulty else self.problems)
         explicit = designer.explicit(ablation.arms, ablation.arms.place, "ablation.arms") if ablation.arms else ()
-        return [*explicit, *designer.arms(ablation.design)]
+        drafts = [*explicit, *designer.arms(ablation.design)]
+        return [replace(draft, overrides=self.chosen.replaced(draft.overrides)) for draft in drafts]
 
     def _arms(
         self, drafts: Sequence[Arm], components: Mapping[str, Component], layers: Layers
@@ -519,11 +542,12 @@ def _switches_of(config: TrainingConfig, components: Mapping[str, Component]) ->
 
 
 def _opening_comment(path: Path) -> str:
-    """The comment lines that a file opens with, as one text."""
+    """The comment lines that a file opens with, as one text: up to the first that is empty or indented."""
     lines: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
+        if "yaml-language-server" in line:
+            continue
+        if not line.startswith("# ") or line.startswith("#  "):
             break
-        if "yaml-language-server" not in line:
-            lines.append(line.lstrip("# "))
+        lines.append(line.removeprefix("# "))
     return " ".join(" ".join(lines).split())

@@ -12,7 +12,7 @@ import scipy.io
 from cdkd.data.splits import load_splits
 from orchestrator.cli import main
 from orchestrator.compiler import compile_study
-from orchestrator.library import STUDIES, base_names
+from orchestrator.library import STUDIES, base_names, profile_names
 from orchestrator.reference import paper_tables
 from orchestrator.study import load_study
 from orchestrator.training_file import read_training_file
@@ -20,6 +20,7 @@ from orchestrator.yaml_reader import read_file
 
 FILES = sorted(STUDIES.glob("*.yaml"))
 BASES = sorted((STUDIES / "bases").glob("*.yaml"))
+PROFILES = sorted((STUDIES / "profiles").glob("*.yaml"))
 REAL_DATA = STUDIES.parent.parent / "shared" / "data"
 
 
@@ -32,8 +33,9 @@ def test_there_are_studies_and_bases():
 def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data root with empty annotation files of the names that the bases ask for."""
     monkeypatch.setenv("CDKD_DATA_ROOT", str(tmp_path))
-    for base in BASES:
-        data = read_file(base).plain().get("data", {})
+    shared = (read_file(file).plain()["set"] for file in PROFILES)
+    for layer in (*(read_file(base).plain() for base in BASES), *shared):
+        data = layer.get("data", {})
         for source in (source for split in ("train", "val", "test") for source in data.get(split, [])):
             (tmp_path / source["images"]).mkdir(parents=True, exist_ok=True)
             for file in (
@@ -53,8 +55,9 @@ def test_it_validates(file: Path, monkeypatch, capsys):
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 @pytest.mark.usefixtures("with_data")
 def test_it_compiles_with_each_profile(file: Path):
-    profiles = read_file(file).plain().get("profiles", {})
-    for profile in (None, *profiles):
+    profiles = {*read_file(file).plain().get("profiles", {}), *profile_names(file)}
+    assert {"tiny", "lsp"} <= profiles
+    for profile in (None, *sorted(profiles)):
         plan = compile_study(load_study(file, profile=profile))
         assert plan.question
         assert plan.trials or plan.search

@@ -21,6 +21,7 @@ from orchestrator.verbs.printing import print_table
 
 HEADINGS = ("trainings of", "to do", "epochs", "s/epoch", "known from")
 MOST_LEFT_OUT = 10
+MOST_NAMED = 4
 
 
 def print_price(plan: Plan, history: History, standing: Standing, paths: StudyPaths, *, pilot: bool) -> None:
@@ -47,8 +48,10 @@ def print_price(plan: Plan, history: History, standing: Standing, paths: StudyPa
     print_table(HEADINGS, [_price_row(work, pricer) for work in work_of(every, kinds)])
     unknown = pricer.unknown(every)
     if unknown:
-        arms = ", ".join(dict.fromkeys(arm for work in unknown for arm in work.arms))
-        _say([f"no price: trainings like those of {arms} were never run here; --pilot measures a few steps of each"])
+        arms = list(dict.fromkeys(arm for work in unknown for arm in work.arms))
+        more = f" and {len(arms) - MOST_NAMED} more" if len(arms) > MOST_NAMED else ""
+        named = ", ".join(arms[:MOST_NAMED]) + more
+        _say([f"no price: trainings like those of {named} were never run here; --pilot measures a few steps of each"])
         return
     _say(_price_lines(plan, pricer, certain, possible, history))
 

@@ -349,11 +349,53 @@ class TestSettings:
         assert read(tmp_path, text, profile="b").seeds == (8,)
 
     def test_an_unknown_profile_names_the_known_ones(self, tmp_path):
-        text = ONE_ARM + "profiles: {tiny: {}, long: {}}\n"
-        assert faults(tmp_path, text, profile="tny") == [
-            "study.yaml:5:1: --profile: this study has no profile 'tny' (did you mean 'tiny'?); it has tiny, long"
+        text = ONE_ARM + "profiles: {short: {}, long: {}}\n"
+        assert faults(tmp_path, text, profile="shrt") == [
+            "study.yaml:5:1: --profile: there is no profile 'shrt' (did you mean 'short'?); this study has long, lsp, "
+            "short, tiny"
         ]
-        assert faults(tmp_path, ONE_ARM, profile="tiny")[0].endswith("no profile 'tiny'; it has none")
+
+    def test_a_profile_beside_the_study_fits_any_study_and_its_own_one_stands_above(self, tmp_path):
+        (tmp_path / "profiles").mkdir()
+        (tmp_path / "profiles" / "small.yaml").write_text(
+            "set: {train: {epochs: 2, batch_size: 4}}\nablation.seeds: [7]\nsearch.trials: 3\n"
+        )
+        study = read(tmp_path, ONE_ARM, profile="small")
+        assert (study.config.train.epochs, study.config.train.batch_size, study.seeds) == (2, 4, (7,))
+        assert study.search is None  # a profile changes only the parts that a study has
+        own = ONE_ARM + "profiles: {small: {set: {train.epochs: 5}}}\n"
+        study = read(tmp_path, own, profile="small")
+        assert (study.config.train.epochs, study.config.train.batch_size) == (5, 4)
+        assert read(tmp_path, own).config.train.batch_size != 4
+
+    def test_a_profile_replaces_values_wherever_they_are_written(self, tmp_path):
+        text = (
+            ONE_ARM.replace("{a: {}}", "{a: {}, b: {student.backbone: resnet50}, c: {student.backbone: resnet101}}")
+            + "profiles: {small: {replace: {student.backbone: {resnet50: resnet18, hrnet_w16: hrnet_w48}, "
+            "student.input_size: {32: 64}, simcc.split_ratio: {2: 1.5}}}}\n"
+        )
+        arms = {arm.name: arm.config for arm in read(tmp_path, text, profile="small").arms}
+        assert [arms[name].student.backbone for name in "abc"] == ["hrnet_w48", "resnet18", "resnet101"]
+        assert {config.student.input_size for config in arms.values()} == {64}
+        assert {config.simcc.split_ratio for config in arms.values()} == {1.5}
+
+    @pytest.mark.parametrize(
+        ("replace", "fault"),
+        [
+            ("{student.bone: {a: b}}", "profiles.small.replace.student.bone: no such configuration key"),
+            ("{student.backbone: w16}", "must be a section {value: value}, got"),
+            ("{student.backbone: {resnet50: resnet19}}", "student.backbone: must be one of"),
+            ("[1]", "profiles.small.replace: must be a section of keys, got"),
+            ("{student.input_size: {small: 32}}", 'student.input_size: must be a whole number, got "small"'),
+        ],
+    )
+    def test_faults_of_replacements(self, tmp_path, replace, fault):
+        lines = faults(tmp_path, ONE_ARM + f"profiles: {{small: {{replace: {replace}}}}}\n")
+        assert any(fault in line for line in lines), lines
+
+    def test_the_question_ends_where_the_commands_begin(self, tmp_path):
+        text = "# Does it help,\n# and when?\n#   cdkd run study.yaml\n# Cost: much.\n" + ONE_ARM
+        assert read(tmp_path, text).question == "Does it help, and when?"
 
     @pytest.mark.parametrize(
         ("override", "line"),
