@@ -34,7 +34,15 @@ _COSTS = {
     "params_m": ("Params", "M", 2),
     "gmacs": ("MACs", "G", 3),
     "gflops": ("GFLOPs", "", 3),
+    "teacher_params_m": ("Teacher's params", "M", 2),
+    "teacher_gmacs": ("Teacher's MACs", "G", 3),
+    "teacher_gflops": ("Teacher's GFLOPs", "", 3),
+    "adapter_params_m": ("Adapters' params", "M", 2),
+    "adapter_gmacs": ("Adapters' MACs", "G", 3),
     "train_seconds": ("Training time", "s", 1),
+    "epoch_seconds": ("Time per epoch", "s", 1),
+    "peak_memory_mb": ("Peak memory", "MB", 0),
+    "converged_epoch": ("Converged epoch", "", 1),
     "best/epoch": ("Best epoch", "", 1),
 }
 

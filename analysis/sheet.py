@@ -13,7 +13,10 @@ from analysis.factors import NONE
 from analysis.statistics import Difference, Repeats
 
 MINUS = "−"
-ARCHITECTURE = ("params_m", "gmacs", "gflops")  # properties of the network, the same for every seed
+ARCHITECTURE = (  # properties of the networks, the same for every seed
+    *("params_m", "gmacs", "gflops", "teacher_params_m", "teacher_gmacs", "teacher_gflops"),
+    *("adapter_params_m", "adapter_gmacs"),
+)
 CONFIDENCE = "95 %"
 SELECTION = {"best": "best epoch on val", "last": "last epoch"}
 

@@ -146,7 +146,7 @@ def train_one_epoch(
     ratio_steps = {round(index * (steps - 1) / max(RATIO_STEPS - 1, 1)) for index in range(min(RATIO_STEPS, steps))}
     ratios: list[dict[str, float]] = []
     for step, batch in enumerate(batches):
-        output = _forward(model, batch, arithmetic)
+        output = run_step(model, batch, arithmetic)
         totals.add({**output.losses, "total": output.total})
         if (step + 1) % check_every == 0:
             totals.check()
@@ -164,7 +164,8 @@ def train_one_epoch(
     return metrics | {f"diag/{name}": value for name, value in distiller.diagnostics().items()}
 
 
-def _forward(model: nn.Module, batch: Mapping[str, Tensor], arithmetic: Arithmetic) -> Any:
+def run_step(model: nn.Module, batch: Mapping[str, Tensor], arithmetic: Arithmetic) -> Any:
+    """The forward pass of one training step: a collated batch through the distiller, or its data-parallel wrapper."""
     device = arithmetic.device
     teacher_images = normalise(batch["teacher_image"], device) if "teacher_image" in batch else None
     with arithmetic.autocast():

@@ -47,13 +47,14 @@ from cdkd.data.splits import Splits, load_splits
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
 from cdkd.distributed import ALONE, World, agree, synchronise_batch_norm
-from cdkd.engine import Arithmetic, Diverged, predict, train_one_epoch
+from cdkd.engine import Arithmetic, Diverged, predict, run_step, train_one_epoch
 from cdkd.evaluation.by_person import scores_of_persons
-from cdkd.evaluation.cost import macs, parameter_count, summary_gflops
+from cdkd.evaluation.cost import counting, evaluation_mode, macs, parameter_count, summary_gflops
 from cdkd.evaluation.scores import Predictions, score, score_detected
 from cdkd.heads.table import assemble_pose_net, build_pose_net
 from cdkd.instances import PersonInstance, Split
 from cdkd.keypoints import KeypointSet
+from cdkd.memory import forget_peak, peak_mb
 from cdkd.models.folding import fold_batch_norm
 from cdkd.models.pose import PoseNet
 from cdkd.models.weights import WeightsError, load_backbone, load_pose_weights
@@ -193,6 +194,7 @@ class Training:
 
     def run(self) -> dict[str, float]:
         """Resume, train to the last epoch unless asked to stop, and score."""
+        forget_peak(self.arithmetic.device)
         should_stop = self._resume()
         model = self._parallel()
         while not should_stop and len(self.history) < self.config.train.epochs:
@@ -246,6 +248,7 @@ class Training:
         )
         metrics["train/learning_rate"] = config.train.learning_rate * rate
         metrics |= with_prefix("val/", self._score(self.distiller.student, self.splits.val))
+        metrics["time/peak_memory_mb"] = peak_mb(self.arithmetic.device)
         metrics["time/epoch_seconds"] = time.perf_counter() - started
         return metrics
 
@@ -349,11 +352,16 @@ class Training:
         summary = {"best/epoch": float(self.best_epoch), "final/epoch": float(len(self.history))}
         summary |= _scores_of("best/", self.history[self.best_epoch - 1])
         summary |= _scores_of("final/", self.history[-1])
-        summary["train_seconds"] = sum(metrics["time/epoch_seconds"] for metrics in self.history)
+        seconds = [metrics["time/epoch_seconds"] for metrics in self.history]
+        summary["train_seconds"] = sum(seconds)
+        summary["epoch_seconds"] = sum(seconds) / len(seconds)
+        summary["peak_memory_mb"] = max(metrics["time/peak_memory_mb"] for metrics in self.history)
+        selected = [metrics[f"val/{self.config.evaluation.select}"] for metrics in self.history]
+        summary["converged_epoch"] = float(converged_epoch(selected))
         return summary
 
     def _finish(self) -> dict[str, float]:
-        summary = self._summary() | cost_of(self.config, self.keypoint_set)
+        summary = self._summary() | self._cost()
         if self.world.is_first:
             self._export(LAST, len(self.history))
         summary |= self._last_scores("final")
@@ -370,6 +378,13 @@ class Training:
         if self.world.size > 1:
             dist.barrier()
         return summary
+
+    def _cost(self) -> dict[str, float]:
+        dataset = self.train_dataset()
+        example = dataset.batch([0])
+        return cost_of(self.config, self.keypoint_set) | training_cost(
+            self.config, self.keypoint_set, self.distiller, example
+        )
 
     def _last_scores(self, which: str) -> dict[str, float]:
         """What is scored once, at the end: the test split, and every split's boxes of a person detector.
@@ -495,7 +510,7 @@ def _recorded_digest(file: Path) -> str | None:
 
 
 def cost_of(config: TrainingConfig, keypoint_set: KeypointSet) -> dict[str, float]:
-    """Parameters (millions), true multiply-adds (1e9) and HRNet-summary GFLOPs of the student."""
+    """What is deployed, the student: parameters (millions), true multiply-adds (1e9), HRNet-summary GFLOPs."""
     with torch.device("meta"):
         net = assemble_pose_net(config, keypoint_set.count)
     size = config.student.input_size
@@ -504,3 +519,35 @@ def cost_of(config: TrainingConfig, keypoint_set: KeypointSet) -> dict[str, floa
         "gmacs": macs(net, size) / 1e9,
         "gflops": summary_gflops(net, size),
     }
+
+
+def training_cost(
+    config: TrainingConfig, keypoint_set: KeypointSet, distiller: Distiller, example: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """What is there for the training alone, as in `cost_of`: the teacher, and the distiller's own layers (adapters).
+
+    Args:
+        config: of the training.
+        keypoint_set: its keypoints.
+        distiller: whose adapters are counted while it looks at the example; nothing of it is changed.
+        example: one collated training example.
+    """
+    teacher = cost_of(config.for_teacher(), keypoint_set) if config.needs_teacher else {}
+    adapters = [part for part in (distiller.feature_aligner, distiller.logit_aligner) if part is not None]
+    with evaluation_mode(distiller), counting(*adapters) as layers, torch.no_grad():
+        run_step(distiller, example, Arithmetic(next(distiller.student.parameters()).device))
+    return {
+        **{f"teacher_{name}": teacher.get(name, 0.0) for name in ("params_m", "gmacs", "gflops")},
+        "adapter_params_m": sum(map(parameter_count, adapters)) / 1e6,
+        "adapter_gmacs": sum(layer.macs for layer in layers) / 1e9,
+    }
+
+
+CONVERGED = 0.005
+"""A training has converged at the first epoch whose validation score is this close to its best (half a point)."""
+
+
+def converged_epoch(scores: Sequence[float]) -> int:
+    """The first epoch, from 1, that is within CONVERGED of the best score of all."""
+    best = max(scores)
+    return next(epoch for epoch, value in enumerate(scores, start=1) if value >= best - CONVERGED)

@@ -8,7 +8,12 @@ from cdkd.config import SCORES, TrainingConfig, nearest
 from cdkd.keypoints import KEYPOINT_SETS
 
 SPLITS = ("val", "test")
-COSTS = ("params_m", "gmacs", "gflops", "train_seconds", "best/epoch")
+COSTS = (
+    *("params_m", "gmacs", "gflops", "teacher_params_m", "teacher_gmacs", "teacher_gflops"),
+    *("adapter_params_m", "adapter_gmacs", "train_seconds", "epoch_seconds", "peak_memory_mb"),
+    *("converged_epoch", "best/epoch"),
+)
+"""Of the deployed student; of what is there for its training alone (teacher, adapters); of the training itself."""
 PRECISIONS = ("ap", "ap50", "ap75", "apm", "apl", "ar", "ap_easy", "ap_medium", "ap_hard")
 DETECTED = "@det"
 """Ends the name of a score on a person detector's boxes, which is taken once, at the end of a training."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -64,14 +64,23 @@ def forward_cost(module: nn.Module, *inputs: Tensor) -> Cost:
     """
     tensors = chain(module.named_parameters(), module.named_buffers())
     shapes = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    layer_costs: list[Cost] = []
-
-    def count(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        layer_costs.append(layer_cost(layer, args[0], output))
-
-    with _evaluation_mode(module), _forward_hooks(module, count), _WithoutBatchNorm(), torch.no_grad():
+    with evaluation_mode(module), counting(module) as layer_costs, _WithoutBatchNorm(), torch.no_grad():
         functional_call(module, shapes, tuple(value.to("meta") for value in inputs))
     return Cost(sum(cost.macs for cost in layer_costs), sum(cost.summary_macs for cost in layer_costs))
+
+
+@contextmanager
+def counting(*modules: nn.Module) -> Iterator[list[Cost]]:
+    """Counts what `modules` compute meanwhile: the cost of every layer of theirs that runs, in order."""
+    found: list[Cost] = []
+
+    def count(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        found.append(layer_cost(layer, args[0], output))
+
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(_forward_hooks(module, count))
+        yield found
 
 
 def layer_cost(layer: nn.Module, value: Tensor, output: Tensor) -> Cost:
@@ -117,7 +126,7 @@ def _forward_hooks(module: nn.Module, hook: ForwardHook) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; afterwards every part has its own mode back (a frozen teacher's too)."""
     modes = {part: part.training for part in module.modules()}
     module.eval()

@@ -23,9 +23,12 @@ from cdkd.data.errors import DataError
 from cdkd.distributed import World
 from cdkd.engine import Diverged
 from cdkd.inference import evaluate_checkpoint, load_student
+from cdkd.keypoints import KEYPOINT_SETS
 from cdkd.models.weights import WeightsError
 from cdkd.training import (
     EpochReport,
+    converged_epoch,
+    cost_of,
     learning_rate_factor,
     train,
 )
@@ -291,3 +294,32 @@ def test_two_workers_give_the_losses_of_one(
         expected = whole[1].series(f"train/loss_{name}")[0]
         assert metrics[f"train/loss_{name}"] == pytest.approx(expected, rel=tolerance), name
     assert metrics["val/pckh@0.5"] == pytest.approx(whole[1].series("val/pckh@0.5")[0], abs=0.05)
+
+
+def test_the_cost_of_a_training_is_told_apart_from_what_is_deployed(
+    tiny: TrainingConfig, teacher_file: Path, whole: tuple[Path, Recorder], tmp_path: Path
+) -> None:
+    one = changed(tiny, {"distill.sape.projectors": 1, "distill.sape.sau": False, "train.epochs": 1})
+    alone = changed(tiny, {"distill.sape.enabled": False, "distill.cca.enabled": False, "train.epochs": 1})
+    projected = train(one, Recorder(), folder=tmp_path / "one", teacher_file=teacher_file)
+    plain = train(alone, Recorder(), folder=tmp_path / "plain")
+    student, teacher = (size // 4 for size in (tiny.student.input_size, tiny.teacher.input_size))
+    assert projected["adapter_params_m"] == pytest.approx((student**2 + 1) * teacher**2 / 1e6)
+    assert projected["adapter_gmacs"] == pytest.approx(16 * student**2 * teacher**2 / 1e9)
+    assert projected["teacher_params_m"] == pytest.approx(
+        cost_of(tiny.for_teacher(), KEYPOINT_SETS["mpii16"])["params_m"]
+    )
+    for name in ("params_m", "gmacs", "gflops"):
+        assert projected[name] == plain[name]  # what is deployed costs what the baseline costs
+    assert plain["teacher_gmacs"] == plain["adapter_gmacs"] == plain["adapter_params_m"] == 0.0
+    assert plain["epoch_seconds"] == pytest.approx(plain["train_seconds"])
+    assert plain["peak_memory_mb"] > 10
+    assert plain["converged_epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "epoch"),
+    [([0.1], 1), ([0.1, 0.5, 0.502], 2), ([0.1, 0.5, 0.51], 3), ([0.6, 0.5, 0.51], 1)],
+)
+def test_a_training_has_converged_when_it_is_close_to_its_best(scores: list[float], epoch: int) -> None:
+    assert converged_epoch(scores) == epoch

@@ -58,7 +58,7 @@ def numbers(conductor) -> dict[str, object]:
 
 
 def _untimed(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if "seconds" not in name}
+    return {name: value for name, value in metrics.items() if "seconds" not in name and "memory" not in name}
 
 
 if __name__ == "__main__":
