@@ -67,6 +67,7 @@ def test_every_problem_is_reported_with_its_path_and_the_nearest_name() -> None:
         ({"distill.etht.init_tau": 30.0}, "must lie between tau_min=1.0"),
         ({"teacher.split_ratio": 2.5}, "do not divide into"),
         ({"simcc.split_ratio": 1.1, "student.input_size": 32}, "281 teacher bins do not divide into 35 student bins"),
+        ({"data.warp": "size_minus_one"}, "data.warp: must be size: CCA's classes lie over each other"),
         ({"simcc.split_ratio": 0.02}, "simcc.split_ratio: must give the student at least 2 bins, got 1"),
         ({"teacher.split_ratio": 0.001}, "teacher.split_ratio: must give the teacher at least 2 bins, got 0"),
         (

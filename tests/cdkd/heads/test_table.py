@@ -249,7 +249,7 @@ def test_a_whole_training_is_scored_as_its_checkpoint_is(kind, tmp_path):
         "hrnet_w16",
         32,
         kind,
-        data={"synthetic": synthetic},
+        data={"synthetic": synthetic, "warp": "size_minus_one"},
         train={"epochs": 1, "batch_size": 8},
         runtime={"device": "cpu"},
     )
