@@ -127,6 +127,10 @@ def test_equal_errors_and_errors_outside_the_window_have_a_finite_mask(error):
     assert table[y, x] == 1
 
 
+def test_the_mask_of_errors_stays_on_its_device():
+    assert density_table(torch.ones(2, 3, 2, device="meta"), torch.ones(2, 3, device="meta")).device.type == "meta"
+
+
 def test_without_any_label_the_mask_is_finite():
     assert density_table(torch.ones(2, 3, 2), torch.zeros(2, 3)).isfinite().all()
 

@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -188,6 +189,19 @@ def test_half_precision_predictions_are_trained_and_read_in_single_precision(kin
     exact = codec.loss(predictions(kind)[0], values["keypoints_input"], values["visibility"])
     assert loss.item() == pytest.approx(exact.item(), rel=0.1)
     assert all(value.dtype == torch.float32 for value in vars(prediction.float()).values() if torch.is_tensor(value))
+
+
+@kinds
+def test_a_codec_stays_on_the_predictions_device(kind):
+    """On PyTorch's meta device, which like a GPU refuses to compute with tensors of another."""
+    codec, values = build_codec(trained_a_little(kind)[1]), batch()
+    prediction, mirrored = (
+        replace(one, **{name: value.to("meta") for name, value in vars(one).items() if torch.is_tensor(value)})
+        for one in predictions(kind)
+    )
+    loss = codec.loss(prediction, values["keypoints_input"].to("meta"), values["visibility"].to("meta"))
+    found = (loss, *codec.decode(prediction, mirrored, MIRRORED), *codec.evidence(prediction))
+    assert {value.device.type for value in found} == {"meta"}
 
 
 def aligned_config(kind: str, feature: str = "") -> TrainingConfig:
