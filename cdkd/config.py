@@ -83,6 +83,7 @@ def option(
 
 
 BACKBONES = ("hrnet_w32", "hrnet_w48", "hrnet_w16", "resnet18", "resnet50", "resnet101", "resnet152")
+HRNETS = ("hrnet_w32", "hrnet_w48", "hrnet_w16")
 KEYPOINT_SETS = ("coco17", "mpii16", "crowdpose14", "lsp14")
 SCORES = ("pckh@0.5", "pckh@0.1", "pckh@0.11", "pck@0.2", "ap", "ap50", "ap75", "ar")
 FILE_KINDS = ("coco_layout", "mpii")
@@ -144,6 +145,11 @@ class DataConfig:
         0.1, help="part of the training images held out for validation when data.val is empty", minimum=0, maximum=0.9
     )
     box_padding: float = option(1.25, help="factor on the square box around a person", exclusive_minimum=0)
+    warp: str = option(
+        "size",
+        help="the box becomes S pixels of a crop, or S - 1, from the first pixel's centre to the last one's (UDP)",
+        choices=("size", "size_minus_one"),
+    )
     on_bad_record: str = option("stop", help="what a broken image or record does", choices=("stop", "skip"))
     synthetic: SyntheticConfig = option(SyntheticConfig, help="the drawn set")
     augmentation: AugmentationConfig = option(AugmentationConfig, help="random views of training instances")
@@ -183,12 +189,14 @@ class HeadTraits:
         decoding: how a prediction becomes keypoints, in words.
         flip_shift: by how much a mirrored image's prediction is shifted, in words; `none`: not at all.
         has_final_feature: it makes one map per keypoint, which feature alignment can compare.
+        backbones: those it can stand on.
     """
 
     options: tuple[str, ...]
     decoding: Callable[[TrainingConfig], str]
     flip_shift: Callable[[TrainingConfig], str]
     has_final_feature: bool = True
+    backbones: tuple[str, ...] = BACKBONES
 
 
 def _simcc_decoding(config: TrainingConfig) -> str:
@@ -210,6 +218,12 @@ HEADS: Mapping[str, HeadTraits] = {
         ("heatmap.sigma", "dark."),
         lambda config: f"heatmap argmax, DARK step after a blur of {config.dark.blur_kernel} cells",
         lambda config: _cell(config.dark.shift_flipped),
+    ),
+    "cal": HeadTraits(
+        ("heatmap.sigma", "cal."),
+        lambda config: "heatmap argmax, its offset",
+        lambda config: "none",
+        backbones=HRNETS,
     ),
 }
 """Every kind of head, by its name in `head.kind`."""
@@ -257,6 +271,20 @@ class DarkConfig:
         11, help="side of the kernel that smooths a heatmap before it is read, cells (odd)", minimum=1, maximum=63
     )
     shift_flipped: bool = option(False, help="move the flipped prediction by one heatmap cell")
+
+
+@dataclass(frozen=True)
+class CalConfig:
+    """CAL's offsets from a heatmap's cells to the keypoint (method section 8)."""
+
+    offset_weight: float = option(1.0, help="weight of the offsets' loss", minimum=0)
+    offset_unit: float = option(1.0, help="heatmap cells to one unit of offset", exclusive_minimum=0)
+    mask: str = option(
+        "disc",
+        help="where offsets are learned: in a disc, or on 7x7 cells by the density of the batch's errors",
+        choices=("disc", "errors"),
+    )
+    radius: float = option(4.0, help="of the disc around a keypoint, heatmap cells", exclusive_minimum=0)
 
 
 @dataclass(frozen=True)
@@ -429,6 +457,7 @@ class TrainingConfig:
     simcc: SimCCConfig = option(SimCCConfig, help="codec and task loss of head.kind simcc")
     heatmap: HeatmapConfig = option(HeatmapConfig, help="codec of heads that make heatmaps")
     dark: DarkConfig = option(DarkConfig, help="decoding of head.kind dark")
+    cal: CalConfig = option(CalConfig, help="offsets of head.kind cal")
     distill: DistillConfig = option(DistillConfig, help="distillation")
     train: TrainConfig = option(TrainConfig, help="optimizer and budget")
     evaluation: EvaluationConfig = option(EvaluationConfig, help="prediction and scores")
@@ -491,6 +520,11 @@ class TrainingConfig:
         )
 
 
+def span(size: int, warp: str) -> int:
+    """Crop pixels that the side of a box becomes; also of a network's maps, in cells (`data.warp`)."""
+    return size if warp == "size" else size - 1
+
+
 def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
     """Rules between fields that no single field can state."""
     for path, size in (
@@ -516,14 +550,29 @@ def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
         yield from _bin_problems(config)
     if config.dark.blur_kernel % 2 == 0:
         yield ConfigProblem("dark.blur_kernel", f"must be odd, got {config.dark.blur_kernel}")
+    yield from _backbone_problems(config)
     yield from _distillation_problems(config)
     yield from _feature_problems(config)
     yield from _source_problems(config.data)
 
 
+def _backbone_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
+    """Which heads stand on which backbones."""
+    known = HEADS[config.head.kind].backbones
+    networks = [("student.backbone", config.student.backbone)]
+    if config.needs_teacher:
+        networks.append(("teacher.backbone", config.teacher.backbone))
+    for path, backbone in networks:
+        if backbone not in known:
+            listed = ", ".join(known)
+            yield ConfigProblem(path, f"must be one of {listed} with head.kind {config.head.kind}, got {backbone!r}")
+
+
 def _distillation_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
     """Which distillation losses go with which head."""
     kind, sape = config.head.kind, config.distill.sape
+    if config.distill.cca.enabled and config.data.warp != "size":
+        yield ConfigProblem("data.warp", "must be size: CCA's classes lie over each other in crops of that warp only")
     if config.distill.cca.enabled and kind != "simcc":
         yield ConfigProblem(
             "distill.cca.enabled", f"must be false: CCA aligns the logits of head.kind simcc, not {kind}"
@@ -888,6 +937,8 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
         else ["data.synthetic."]
     )
     unused += _options_of_other_heads(config.head.kind)
+    if config.cal.mask != "disc":
+        unused += ["cal.radius"]
     if not config.needs_teacher:
         unused += ["teacher.", "distill.legacy_factor"]
     if not config.distill.sape.enabled:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from cdkd.attention import attention, attention_layers
+from cdkd.config import span
 from cdkd.data.augmentation import plain_view
 from cdkd.data.crops import Matrix, crop, invert_affine, warp_points
 from cdkd.data.images import read_image
@@ -115,7 +116,8 @@ def look(network: Network, instances: Sequence[PersonInstance]) -> list[Seen]:
     found = predict_instances(network.student, list(instances))
     is_drawn = found.scores[..., None] >= network.score_threshold
     drawn = np.where(is_drawn, found.keypoints_image, np.nan).astype(np.float64)
-    matrices = [plain_view(instance, config.data.box_padding).affine(network.input_size) for instance in instances]
+    side = span(network.input_size, config.data.warp)
+    matrices = [plain_view(instance, config.data.box_padding).affine(side) for instance in instances]
     return [
         Seen(instance, crop(read_image(instance.image), matrix, network.input_size), matrix, keypoints, keypoint_set)
         for instance, matrix, keypoints in zip(instances, matrices, drawn, strict=True)

@@ -163,6 +163,7 @@ def predict_instances(student: TrainedStudent, instances: Sequence[PersonInstanc
         student_size=config.student.input_size,
         teacher_size=None,
         box_padding=config.data.box_padding,
+        warp=config.data.warp,
         augmentation=None,
         seed=config.seed,
         image_cache=ImageCache(False),

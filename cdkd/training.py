@@ -264,6 +264,7 @@ class Training:
             student_size=config.student.input_size,
             teacher_size=config.teacher.input_size if is_training and config.needs_teacher else None,
             box_padding=config.data.box_padding,
+            warp=config.data.warp,
             augmentation=config.data.augmentation if is_training else None,
             seed=config.seed,
             image_cache=self.images,

@@ -19,7 +19,7 @@ from orchestrator.plan import Metric
 FILE_FIELDS = ("student.pretrained", "teacher.pretrained", "teacher.checkpoint")
 """Options that name a weights file: what it holds counts, not where it lies."""
 
-VALUES_BEFORE_OPTIONS: dict[str, Any] = {"head.kind": "simcc"}
+VALUES_BEFORE_OPTIONS: dict[str, Any] = {"head.kind": "simcc", "data.warp": "size"}
 """Options that came after the first results were recorded, with the value that these have without saying so."""
 
 METRIC_VERSION = 2

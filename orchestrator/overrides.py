@@ -30,6 +30,9 @@ PATH_FIELDS = ("data.root", *FILE_FIELDS)
 MUST_FIT: Mapping[str, tuple[str, ...]] = {
     "distill.cca.merge": ("student.input_size", "teacher.input_size", "simcc.split_ratio", "teacher.split_ratio"),
     "distill.cca.enabled": ("head.kind",),
+    "data.warp": ("distill.cca.enabled",),
+    "student.backbone": ("head.kind",),
+    "teacher.backbone": ("head.kind",),
     "distill.sape.feature": ("head.kind", "distill.sape.enabled"),
     "distill.logit_alignment": ("student.input_size", "teacher.input_size", "simcc.split_ratio", "teacher.split_ratio"),
     "distill.feature_alignment": ("student.input_size", "teacher.input_size"),

@@ -34,7 +34,11 @@ class View:
     is_flipped: bool = False
 
     def affine(self, output_size: int) -> Matrix:
-        """The (2, 3) map from image pixels to the pixels of a crop of this view."""
+        """The (2, 3) map from image pixels to the pixels of a crop of this view.
+
+        Args:
+            output_size: crop pixels that the square becomes, see `cdkd.config.span`.
+        """
         return affine(self.center, self.scale, self.rotation_degrees, output_size, self.is_flipped)
 
 

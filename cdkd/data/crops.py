@@ -1,7 +1,8 @@
 """Square crops: the affine map between an image and the input of a network.
 
 Pixel centres are at whole coordinates and no half-pixel term is added (method 6.4), so the maps to two
-input sizes differ by one factor: `affine(..., m * S) == m * affine(..., S)`.
+input sizes differ by one factor: `affine(..., m * S) == m * affine(..., S)`. With `data.warp: size_minus_one` a box
+becomes S - 1 pixels instead of S, from the centre of a crop's first pixel to that of its last.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from cdkd.config import span
 
 PIXELS_PER_SCALE = 200.0
 """Length of one unit of `scale` in image pixels, the convention of MPII's files and of HRNet."""
@@ -53,7 +56,7 @@ def affine(
         center: middle of the crop, image pixels.
         scale: side of the crop in units of 200 image pixels.
         rotation_degrees: rotation of the view; image content turns counter-clockwise on the screen.
-        output_size: side of the crop, crop pixels.
+        output_size: crop pixels that the crop's square becomes, see `cdkd.config.span`.
         is_flipped: mirror left and right.
     """
     zoom = output_size / (PIXELS_PER_SCALE * scale)
@@ -107,16 +110,17 @@ class Cropper:
         """Leave the memory behind when sent to another process."""
         return Cropper, ()
 
-    def cut(self, image: Pixels, matrix: Matrix, outputs: Sequence[Pixels]) -> None:
+    def cut(self, image: Pixels, matrix: Matrix, outputs: Sequence[Pixels], warp: str = "size") -> None:
         """Fill each (S, S, 3) output with the crop of its size.
 
         Args:
             image: (H, W, 3).
             matrix: the (2, 3) map from image pixels to those of the first output; to the others it is scaled.
             outputs: the crops' memory, contiguous.
+            warp: how a square fits into a crop (`data.warp`).
         """
         sizes = [len(output) for output in outputs]
-        matrices = [matrix * (size / sizes[0]) for size in sizes]
+        matrices = [matrix * (span(size, warp) / span(sizes[0], warp)) for size in sizes]
         height, width = image.shape[:2]
         left, top, right, bottom = touched(matrix, sizes[0], width, height)
         if not 0 < (right - left) * (bottom - top) <= EXPANDED_PER_CROPPED * sum(size**2 for size in sizes):

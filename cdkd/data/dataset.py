@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cdkd.config import AugmentationConfig
+from cdkd.config import AugmentationConfig, span
 from cdkd.data.augmentation import View, plain_view, sample_view
 from cdkd.data.crops import Cropper, Matrix, invert_affine, warp_points
 from cdkd.data.errors import DataError
@@ -33,6 +33,7 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         student_size: side of the student's crop, pixels.
         teacher_size: side of the teacher's crop, pixels; None: examples have no teacher crop.
         box_padding: factor on the square around a person's box.
+        warp: how that square fits into a crop (`data.warp`).
         augmentation: random views; None: the plain view of the box.
         seed: seed of the augmentation.
         image_cache: where images come from; None: read from file each time.
@@ -48,6 +49,7 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         student_size: int,
         teacher_size: int | None,
         box_padding: float,
+        warp: str = "size",
         augmentation: AugmentationConfig | None,
         seed: int,
         image_cache: ImageSource | None,
@@ -57,6 +59,7 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         self.student_size = student_size
         self.teacher_size = teacher_size
         self.box_padding = box_padding
+        self.warp = warp
         self.augmentation = augmentation
         self.seed = seed
         self.image_cache: ImageSource = image_cache or ImageCache(False)
@@ -96,7 +99,7 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
             DataError: an image cannot be read.
         """
         views = [self.view(index) for index in indices]
-        matrices = [view.affine(self.student_size) for view in views]
+        matrices = [view.affine(span(self.student_size, self.warp)) for view in views]
         keypoints_input, visibility = self._labels(indices, views, matrices)
         inverses = np.stack([invert_affine(matrix) for matrix in matrices]).astype(np.float32)
         return {
@@ -123,7 +126,7 @@ class PoseDataset(Dataset[dict[str, Tensor]]):
         images = {name: torch.empty((len(indices), size, size, 3), dtype=torch.uint8) for name, size in sizes.items()}
         outputs = zip(*(values.numpy() for values in images.values()))
         for index, matrix, crops in zip(indices, matrices, outputs, strict=True):
-            self._cropper.cut(self.image_cache.load(self.instances[index].image), matrix, crops)
+            self._cropper.cut(self.image_cache.load(self.instances[index].image), matrix, crops, self.warp)
         return {name: values.permute(0, 3, 1, 2) for name, values in images.items()}
 
     def _labels(

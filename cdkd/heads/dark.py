@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdkd.config import TrainingConfig
-from cdkd.heads.heatmap import WINDOW_SIGMAS, HeatmapCodec, cells, gaussians, values_at, weights
+from cdkd.heads.heatmap import WINDOW_SIGMAS, HeatmapCodec, cells, gaussians, pixels_per_cell, values_at, weights
 from cdkd.models.pose import FEATURE_STRIDE
 
 SMALLEST_VALUE = 1e-10
@@ -21,7 +21,7 @@ class DarkCodec(HeatmapCodec):
     """Gaussians around the very place of a keypoint; highest cell and a Newton step on the logarithm of the map.
 
     Args:
-        side: see HeatmapCodec; likewise sigma and shift_flipped.
+        side: see HeatmapCodec; likewise sigma, shift_flipped and stride.
         blur_kernel: side of the Gaussian kernel that a map is smoothed with before the step, cells; odd.
     """
 
@@ -29,7 +29,7 @@ class DarkCodec(HeatmapCodec):
 
     def encode(self, keypoints_input: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
         """Target maps (B, J, S/4, S/4), and weights (B, J)."""
-        centres = cells(keypoints_input)
+        centres = cells(keypoints_input, self.stride)
         weight = weights(centres, visibility, self.side, WINDOW_SIGMAS * self.sigma)
         return gaussians(centres, self.side, self.sigma), weight
 
@@ -85,5 +85,6 @@ def build_codec(config: TrainingConfig) -> DarkCodec:
         side=config.student.input_size // FEATURE_STRIDE,
         sigma=config.heatmap.sigma,
         shift_flipped=config.dark.shift_flipped,
+        stride=pixels_per_cell(config),
         blur_kernel=config.dark.blur_kernel,
     )

@@ -1,6 +1,7 @@
 """Heatmaps: HRNet (Sun et al. 2019) and, on a ResNet, Simple Baselines (Xiao et al. 2018); method section 8.
 
-A keypoint at x, y of the input lies at x/4, y/4 of its map. What `dark` and other kinds on heatmaps share is here.
+A keypoint at x, y of the input lies at x/4, y/4 of its map (see `pixels_per_cell`). What `dark` and other kinds on
+heatmaps share is here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from cdkd.config import TrainingConfig
+from cdkd.config import TrainingConfig, span
 from cdkd.heads.codec import Codec
 from cdkd.models.head import Head, PoseOutput, Prediction
 from cdkd.models.pose import FEATURE_STRIDE
@@ -57,11 +58,13 @@ class HeatmapCodec(Codec[Heatmaps]):
         sigma: of the Gaussians, cells.
         shift_flipped: move a mirrored and reversed map by one cell to the right. A pixel x is mirrored to S - 1 - x, so
             that its map is reversed to x/4 - 3/4: with the shift it lies a quarter of a cell too far right.
+        stride: input pixels from cell to cell.
     """
 
     side: int
     sigma: float
     shift_flipped: bool
+    stride: float = float(FEATURE_STRIDE)
     evidence_name: ClassVar[str] = "largest heatmap value"
 
     def encode(self, keypoints_input: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +73,7 @@ class HeatmapCodec(Codec[Heatmaps]):
         A keypoint outside the input has a target as long as a part of its window is inside.
         """
         # Rounded as int(x + 0.5), which takes the first cell also for keypoints up to 1.5 cells outside.
-        centres = (cells(keypoints_input) + 0.5).trunc()
+        centres = (cells(keypoints_input, self.stride) + 0.5).trunc()
         reach = WINDOW_SIGMAS * self.sigma
         return gaussians(centres, self.side, self.sigma, reach=reach), weights(centres, visibility, self.side, reach)
 
@@ -88,16 +91,22 @@ class HeatmapCodec(Codec[Heatmaps]):
         if flipped is not None:
             maps = (maps + unflipped(flipped.maps, flip_permutation, shift=self.shift_flipped)) / 2
         scores, peaks = highest_cells(maps)
-        return self.refine(maps, peaks) * FEATURE_STRIDE, scores
+        return self.refine(maps, peaks) * self.stride, scores
 
     def evidence(self, prediction: Heatmaps) -> tuple[Tensor, Tensor]:
         scores, peaks = highest_cells(prediction.maps)
-        return scores, peaks * float(FEATURE_STRIDE)
+        return scores, peaks * self.stride
 
 
-def cells(keypoints_input: Tensor) -> Tensor:
+def pixels_per_cell(config: TrainingConfig) -> float:
+    """Input pixels from cell to cell of a map; with `data.warp: size_minus_one` the last ones are over each other."""
+    size = config.student.input_size
+    return span(size, config.data.warp) / span(size // FEATURE_STRIDE, config.data.warp)
+
+
+def cells(keypoints_input: Tensor, stride: float) -> Tensor:
     """Input pixels to cells of a map; a place that is no number becomes 0."""
-    return torch.nan_to_num(keypoints_input) / FEATURE_STRIDE
+    return torch.nan_to_num(keypoints_input) / stride
 
 
 def gaussians(centres: Tensor, side: int, sigma: float, *, reach: float = float("inf")) -> Tensor:
@@ -195,4 +204,5 @@ def build_head(_config: TrainingConfig, channels: int, keypoint_count: int) -> H
 def build_codec(config: TrainingConfig) -> HeatmapCodec:
     """The codec of a configuration's student."""
     options = config.heatmap
-    return HeatmapCodec(config.student.input_size // FEATURE_STRIDE, options.sigma, options.shift_flipped)
+    side = config.student.input_size // FEATURE_STRIDE
+    return HeatmapCodec(side, options.sigma, options.shift_flipped, pixels_per_cell(config))

@@ -28,14 +28,15 @@ from typing import Any
 import torch
 
 from cdkd.config import TrainingConfig
-from cdkd.heads import dark, heatmap, simcc
+from cdkd.heads import cal, dark, heatmap, simcc
 from cdkd.heads.codec import Codec, Kind
-from cdkd.models.pose import PoseNet, check_sizes
+from cdkd.models.pose import PoseNet, build_two_stream_backbone, check_sizes
 
 KINDS: Mapping[str, Kind] = {
     "simcc": Kind(simcc.build_head, simcc.build_codec),
     "heatmap": Kind(heatmap.build_head, heatmap.build_codec),
     "dark": Kind(heatmap.build_head, dark.build_codec),
+    "cal": Kind(cal.build_head, cal.build_codec, build_two_stream_backbone),
 }
 """By the name in `head.kind`."""
 

@@ -7,7 +7,9 @@ State-dict names are those of the public pose and ImageNet checkpoints. Where th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,13 +56,41 @@ class HRNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S), S a multiple of 32, to the feature (B, width, S/4, S/4)."""
+        feature: Tensor
+        (feature,) = self.stage4(add_branch(self.transition3, self.three_branches(images)))
+        return feature
+
+    def three_branches(self, images: Tensor) -> list[Tensor]:
+        """Images to the three branches of stage 3, finest first."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         branches: list[Tensor] = [self.layer1(x)]
         branches = self.stage2(add_branch(self.transition1, branches))
-        branches = self.stage3(add_branch(self.transition2, branches))
-        branches = self.stage4(add_branch(self.transition3, branches))
-        return branches[0]
+        fused: list[Tensor] = self.stage3(add_branch(self.transition2, branches))
+        return fused
+
+
+class TwoStreamHRNet(HRNet):
+    """An HRNet whose stage 4 and the transition to it are there twice: one for heatmaps, one for offsets (CAL).
+
+    Args:
+        options: see HRNet.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        width = self.feature_channels
+        widths = [width * 2**branch for branch in range(4)]
+        self.feature_channels = 2 * width
+        self.transition3_offset = transition(widths[:3], widths)
+        self.stage4_offset = stage(widths, options["module_counts"][2], options["block_count"], last_output_count=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S), S a multiple of 32, to both features in a row (B, 2 width, S/4, S/4)."""
+        branches = self.three_branches(images)
+        (for_maps,) = self.stage4(add_branch(self.transition3, branches))
+        (for_offsets,) = self.stage4_offset(add_branch(self.transition3_offset, branches))
+        return torch.cat((for_maps, for_offsets), dim=1)
 
 
 class FuseModule(nn.Module):
@@ -138,18 +168,18 @@ def add_branch(layers: nn.ModuleList, branches: list[Tensor]) -> list[Tensor]:
     return [layer(x) for layer, x in zip(layers, [*branches, branches[-1]], strict=True)]
 
 
-def hrnet_w32() -> HRNet:
+def hrnet_w32(family: type[HRNet] = HRNet) -> HRNet:
     """HRNet-W32, as published."""
-    return _published(width=32)
+    return _published(family, width=32)
 
 
-def hrnet_w48() -> HRNet:
+def hrnet_w48(family: type[HRNet] = HRNet) -> HRNet:
     """HRNet-W48, as published."""
-    return _published(width=48)
+    return _published(family, width=48)
 
 
-def _published(width: int) -> HRNet:
-    return HRNet(
+def _published(family: type[HRNet], width: int) -> HRNet:
+    return family(
         stem_channels=(64, 64),
         bottleneck_width=64,
         bottleneck_count=4,
@@ -159,9 +189,9 @@ def _published(width: int) -> HRNet:
     )
 
 
-def hrnet_w16() -> HRNet:
+def hrnet_w16(family: type[HRNet] = HRNet) -> HRNet:
     """A small HRNet of this project, to be trained on a CPU: four stages, all branches, one block each."""
-    return HRNet(
+    return family(
         stem_channels=(16, 32),
         bottleneck_width=16,
         bottleneck_count=2,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cdkd.models.head import Head, PoseOutput
-from cdkd.models.hrnet import HRNet, hrnet_w16, hrnet_w32, hrnet_w48
+from cdkd.models.hrnet import HRNet, TwoStreamHRNet, hrnet_w16, hrnet_w32, hrnet_w48
 from cdkd.models.initialisation import initialise
 from cdkd.models.resnet import ResNet, resnet18, resnet50, resnet101, resnet152
 
@@ -116,6 +116,24 @@ def _add_prefixes(module: PoseNet, state: dict[str, Any], prefix: str, *_rest: A
         name = key.removeprefix(prefix)
         part = "head" if name.split(".")[0] in in_head else "backbone"
         state[f"{prefix}{part}.{name}"] = state.pop(key)
+
+
+TWO_STREAM_BUILDERS: Mapping[str, Callable[[type[HRNet]], HRNet]] = {
+    "hrnet_w32": hrnet_w32,
+    "hrnet_w48": hrnet_w48,
+    "hrnet_w16": hrnet_w16,
+}
+
+
+def build_two_stream_backbone(name: str) -> Backbone:
+    """An HRNet with a second stage 4, with PyTorch's default weights on the default device.
+
+    Raises:
+        ValueError: no HRNet.
+    """
+    if name not in TWO_STREAM_BUILDERS:
+        raise ValueError(f"a backbone with two streams must be one of {', '.join(TWO_STREAM_BUILDERS)}, got {name!r}")
+    return TWO_STREAM_BUILDERS[name](TwoStreamHRNet)
 
 
 def build_backbone(name: str) -> Backbone:

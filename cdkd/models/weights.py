@@ -34,8 +34,8 @@ HEAD_PREFIXES = ("final_layer.", "mlp_head_x.", "mlp_head_y.")
 COARSE_OUTPUTS = re.compile(r"stage4\.\d+\.fuse_layers\.[123]\.")
 """Fused coarse outputs of stage 4, which ImageNet HRNets have after the last module and pose nets have not."""
 
-UPSAMPLING_PREFIX = "deconv_layers."
-"""Transposed convolutions of pose ResNets, which ImageNet files lack."""
+OWN_PREFIXES = ("deconv_layers.", "transition3_offset.", "stage4_offset.")
+"""Transposed convolutions of pose ResNets and the second stream of CAL's HRNet, which ImageNet files lack."""
 
 BATCH_COUNTER = ".num_batches_tracked"
 """Absent from files written before PyTorch 0.4.1, and unused with a fixed batch-normalisation momentum."""
@@ -81,7 +81,8 @@ def load_backbone(net: PoseNet, file: Path) -> None:
     """Load the backbone from an ImageNet or pose checkpoint; the head keeps its weights.
 
     Left out of the file are classification and pose heads and the coarse outputs of stage 4; the
-    transposed convolutions of a ResNet keep their weights when the file has none at all.
+    transposed convolutions of a ResNet, and the second stream of a CAL network, keep their weights when the file has
+    none at all.
 
     Raises:
         WeightsError: the file cannot be read, or is not exactly of this backbone; the network is unchanged.
@@ -91,8 +92,8 @@ def load_backbone(net: PoseNet, file: Path) -> None:
     state = {key: value for key, value in read_state(file).items() if not key.startswith(ignored)}
     expected = {key: value for key, value in net.state_dict().items() if not key.startswith(own_head)}
     state = {key: value for key, value in state.items() if key in expected or not COARSE_OUTPUTS.match(key)}
-    if not any(key.startswith(UPSAMPLING_PREFIX) for key in state):
-        expected = {key: value for key, value in expected.items() if not key.startswith(UPSAMPLING_PREFIX)}
+    absent = tuple(prefix for prefix in OWN_PREFIXES if not any(key.startswith(prefix) for key in state))
+    expected = {key: value for key, value in expected.items() if not key.startswith(absent)}
     _load(net, file, state, expected)
 
 

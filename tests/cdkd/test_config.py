@@ -83,6 +83,7 @@ def test_every_problem_is_reported_with_its_path_and_the_nearest_name() -> None:
             {"distill.feature_alignment": "avgpool", "teacher.input_size": 96, "distill.cca.enabled": False},
             "avgpool needs teacher.input_size to be a multiple of student.input_size, got 96 and 64",
         ),
+        ({"data.warp": "size_minus_one"}, "data.warp: must be size: CCA's classes lie over each other"),
         ({"simcc.split_ratio": 0.02}, "simcc.split_ratio: must give the student at least 2 bins, got 1"),
         ({"teacher.split_ratio": 0.001}, "teacher.split_ratio: must give the teacher at least 2 bins, got 0"),
         (

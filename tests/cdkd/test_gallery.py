@@ -27,13 +27,17 @@ LSP = KEYPOINT_SETS["lsp14"]
 LEFT_KNEE, RIGHT_KNEE = LSP.names.index("left_knee"), LSP.names.index("right_knee")
 
 
-def network(name: str = "small", input_size: int = 32, backbone: str = "hrnet_w16", **changes) -> Network:
+def network(
+    name: str = "small", input_size: int = 32, backbone: str = "hrnet_w16", warp: str = "size", **changes
+) -> Network:
     config = resolve(
         {
             "student.input_size": input_size,
             "student.backbone": backbone,
             "simcc.split_ratio": 2.0,
             "data.keypoint_set": "lsp14",
+            "data.warp": warp,
+            "distill.cca.enabled": False,
             "evaluation.flip_test": False,
             "runtime.device": "cpu",
         }
@@ -73,8 +77,9 @@ def seen_with(predicted: dict[int, tuple[float, float]], labelled: dict[int, tup
     return Seen(instance, np.full((32, 32, 3), 128, np.uint8), to_input, points, LSP)
 
 
-def test_what_is_shown_is_what_the_network_got_and_made_of_it(person: PersonInstance) -> None:
-    small = network()
+@pytest.mark.parametrize("warp", ["size", "size_minus_one"])
+def test_what_is_shown_is_what_the_network_got_and_made_of_it(person: PersonInstance, warp: str) -> None:
+    small = network(warp=warp)
     (seen,) = look(small, [person])
     assert seen.pixels.shape == (32, 32, 3)
     with torch.no_grad():

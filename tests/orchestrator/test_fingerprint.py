@@ -37,6 +37,8 @@ def test_it_does_not_depend_on_the_process_that_computes_it():
         {"student.backbone": "hrnet_w16"},
         {"data.augmentation.flip_probability": 0.0},
         {"data.synthetic.seed": 3},
+        {"distill.cca.enabled": False, "head.kind": "heatmap"},
+        {"distill.cca.enabled": False, "data.warp": "size_minus_one"},
         {"preset": "official"},
     ],
 )
@@ -120,6 +122,8 @@ class TestProtocol:
             ({"evaluation.flip_test": False}, "flip_shift", "none"),
             ({"head.kind": "dark"}, "decoding", "heatmap argmax, DARK step after a blur of 11 cells"),
             ({"head.kind": "dark"}, "flip_shift", "none"),
+            ({"head.kind": "cal"}, "decoding", "heatmap argmax, its offset"),
+            ({"head.kind": "cal"}, "flip_shift", "none"),
         ],
     )
     def test_decoding_is_that_of_the_kind_of_head(self, change, field, expected):

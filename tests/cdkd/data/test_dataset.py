@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from cdkd.config import AugmentationConfig
+from cdkd.config import AugmentationConfig, span
 from cdkd.data.coco_layout import read_coco_layout
 from cdkd.data.crops import warp_points
 from cdkd.data.dataset import PoseDataset, epoch_batches, load_batches
@@ -113,7 +113,8 @@ def test_to_image_leads_from_the_crop_back_to_the_keypoints(people, index: int):
     assert np.abs(back - expected).max() < 1e-3
 
 
-def test_both_crops_show_a_dot_at_places_related_by_the_ratio_of_their_sizes(tmp_path: Path, write_layout, make_record):
+@pytest.mark.parametrize(("warp", "ratio"), [("size", 4.0), ("size_minus_one", 127 / 31)])
+def test_both_crops_show_a_dot_at_places_related_by_the_ratio_of_their_sizes(write_layout, make_record, warp, ratio):
     """One view at two sizes: x_teacher = m * x_student, here found again from the pixels."""
     keypoints = [60.0, 45.0, 2] * 14
     file, images = write_layout([make_record(1, 1, keypoints=keypoints)], image_count=1)
@@ -122,14 +123,32 @@ def test_both_crops_show_a_dot_at_places_related_by_the_ratio_of_their_sizes(tmp
     cv2.imwrite(str(images / "people1.png"), picture)
     people = read_coco_layout(file, images, LSP).instances
     for epoch in range(8):
-        dataset = dataset_of(people, AUGMENTED)
+        dataset = dataset_of(people, AUGMENTED, warp=warp)
         dataset.set_epoch(epoch)
         example = dataset[0]
         student, teacher = (center_of_mass(example[name]) for name in ("student_image", "teacher_image"))
-        exact = warp_points([60, 45], dataset.view(0).affine(32))
-        assert np.abs(teacher - 4 * exact).max() < 0.2
+        exact = warp_points([60, 45], dataset.view(0).affine(span(32, warp)))
+        assert np.abs(teacher - ratio * exact).max() < 0.2
         assert np.abs(student - exact).max() < 0.3
         assert np.abs(example["keypoints_input"][0].numpy() - exact).max() < 1e-9
+
+
+def test_with_the_warp_of_one_pixel_less_a_box_goes_from_the_first_pixels_centre_to_the_last_ones(people):
+    example = dataset_of(people, box_padding=1.0, warp="size_minus_one")[0]
+    left, top, width, height = people[0].box
+    assert width != height
+    corners = np.array([left + width / 2, top + height / 2]) + max(width, height) / 2 * np.array([[-1, -1], [1, 1]])
+    back = warp_points([[0, 0], [31, 31]], example["to_image"].numpy())
+    assert np.abs(back - corners).max() < 1e-4
+
+
+def test_with_the_warp_of_one_pixel_less_a_flipped_view_mirrors_pixels_and_keypoints_alike(people):
+    plain, flipped = (dataset_of(people, view, warp="size_minus_one")[0] for view in (None, FLIPPED))
+    names = list(LSP.flip_permutation)
+    mirrored = plain["keypoints_input"][names] * torch.tensor([-1.0, 1.0]) + torch.tensor([31.0, 0.0])
+    assert torch.allclose(flipped["keypoints_input"], mirrored)
+    difference = flipped["student_image"].int() - plain["student_image"].flip(-1).int()
+    assert difference.abs().float().mean() < 2
 
 
 def center_of_mass(image: torch.Tensor) -> np.ndarray:

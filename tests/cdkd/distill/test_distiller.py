@@ -601,8 +601,11 @@ WORKER = """
 import sys
 import torch
 import torch.distributed as dist
+from cdkd.config import CalConfig
 from cdkd.distill.cca import BinMerge, CrossClassAlignment
 from cdkd.distill.divergence import Divergence
+from cdkd.heads.cal import CalCodec, OffsetHeatmaps
+from cdkd.heads.heatmap import HeatmapCodec, Heatmaps
 from cdkd.simcc import simcc_loss
 
 rank, size, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -622,7 +625,13 @@ losses = [
 for options in ({"mask_invisible": True}, {"mask_invisible": False}, {"batch_reduction": "sum"}):
     cca = CrossClassAlignment(merge=BinMerge(16, 8, "floor"), divergence=Divergence(**options))
     losses.append(cca((x, y), [part[mine] for part in teacher], weight, torch.tensor(2.0)))
-values = torch.stack(losses).detach()
+keypoints, visibility = bins.double() * 4, weight.long()
+maps = torch.randn(4, 3, 8, 8, generator=generator)[mine]
+offsets = torch.randn(4, 3, 2, 8, 8, generator=generator)[mine]
+losses.append(HeatmapCodec(8, 1.0, True).loss(Heatmaps(maps), keypoints, visibility))
+cal = CalCodec(8, 4.0, 1.0, CalConfig(mask="errors"))
+losses.append(cal.loss(OffsetHeatmaps(maps, offsets), keypoints, visibility))
+values = torch.stack([loss.float() for loss in losses]).detach()
 if size > 1:
     dist.all_reduce(values)
 print(*(values / size).tolist())
@@ -645,5 +654,5 @@ def losses_over_workers(size, folder):
 
 def test_losses_averaged_over_two_workers_are_those_of_the_whole_batch(tmp_path):
     whole, halves = (losses_over_workers(size, tmp_path) for size in (1, 2))
-    assert len(whole) == 6
+    assert len(whole) == 8
     assert halves == pytest.approx(whole, rel=1e-5)

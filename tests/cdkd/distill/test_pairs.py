@@ -66,7 +66,7 @@ def test_a_resnet_is_taught_logits_and_the_final_layers_feature_by_a_wider_hrnet
     assert moved
 
 
-@pytest.mark.parametrize("kind", ["heatmap", "dark"])
+@pytest.mark.parametrize("kind", ["heatmap", "dark", "cal"])
 def test_heatmaps_at_64_are_taught_by_heatmaps_at_256(kind):
     output, gradients, moved = step(resolve(TABLE_IX, {"head.kind": kind}))
     assert output.losses["feature"].isfinite()

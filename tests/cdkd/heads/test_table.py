@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -190,6 +191,19 @@ def test_half_precision_predictions_are_trained_and_read_in_single_precision(kin
     assert all(value.dtype == torch.float32 for value in vars(prediction.float()).values() if torch.is_tensor(value))
 
 
+@kinds
+def test_a_codec_stays_on_the_predictions_device(kind):
+    """On PyTorch's meta device, which like a GPU refuses to compute with tensors of another."""
+    codec, values = build_codec(trained_a_little(kind)[1]), batch()
+    prediction, mirrored = (
+        replace(one, **{name: value.to("meta") for name, value in vars(one).items() if torch.is_tensor(value)})
+        for one in predictions(kind)
+    )
+    loss = codec.loss(prediction, values["keypoints_input"].to("meta"), values["visibility"].to("meta"))
+    found = (loss, *codec.decode(prediction, mirrored, MIRRORED), *codec.evidence(prediction))
+    assert {value.device.type for value in found} == {"meta"}
+
+
 def aligned_config(kind: str, feature: str = "") -> TrainingConfig:
     """Of a student that is taught by feature alignment alone."""
     layer = {"head.kind": kind, "distill.cca.enabled": False, "student.input_size": 32, "teacher.input_size": 64}
@@ -249,7 +263,7 @@ def test_a_whole_training_is_scored_as_its_checkpoint_is(kind, tmp_path):
         "hrnet_w16",
         32,
         kind,
-        data={"synthetic": synthetic},
+        data={"synthetic": synthetic, "warp": "size_minus_one"},
         train={"epochs": 1, "batch_size": 8},
         runtime={"device": "cpu"},
     )

@@ -195,6 +195,13 @@ def test_no_keypoints_are_refused():
         PoseNet(*parts(), keypoint_count=0, input_size=32)
 
 
+def test_parts_whose_names_would_be_one_in_a_state_dict_are_refused():
+    backbone, head = parts()
+    head.conv1 = nn.Conv2d(3, 4, 1)
+    with pytest.raises(ValueError, match="must not share names, got conv1 in both"):
+        PoseNet(backbone, head, keypoint_count=5, input_size=32)
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 32, 32), (2, 3, 32, 64), (3, 32, 32)])
 def test_images_of_another_size_are_refused(shape):
     with pytest.raises(ValueError, match=r"images must have shape \(B, 3, 32, 32\)"):
