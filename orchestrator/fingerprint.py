@@ -19,7 +19,13 @@ from orchestrator.plan import Metric
 FILE_FIELDS = ("student.pretrained", "teacher.pretrained", "teacher.checkpoint")
 """Options that name a weights file: what it holds counts, not where it lies."""
 
-VALUES_BEFORE_OPTIONS: dict[str, Any] = {"head.kind": "simcc", "data.warp": "size"}
+VALUES_BEFORE_OPTIONS: dict[str, Any] = {
+    "head.kind": "simcc",
+    "data.warp": "size",
+    "distill.feature_alignment": "sape",
+    "distill.logit_alignment": "cca",
+    "distill.sape.loss": "cosine",
+}
 """Options that came after the first results were recorded, with the value that these have without saying so."""
 
 METRIC_VERSION = 2
