@@ -40,7 +40,14 @@ from orchestrator.metrics import column_fault, objective_fault
 from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
 from orchestrator.plan import Metric, Resources, SearchSpec, TableSpec
 from orchestrator.reference import Reference, reference_column
-from orchestrator.search_options import canonical, check_sampler_fits, read_options
+from orchestrator.search_options import (
+    PBT,
+    canonical,
+    check_population_resources,
+    check_sampler_fits,
+    read_options,
+    read_population,
+)
 from orchestrator.sections import (
     AblationSection,
     MetricSection,
@@ -163,6 +170,8 @@ class _Loader:
         self._check_metric(section, config)
         search = self._search(section.search, config, layers) if section.search else None
         arms, merged = self._arms(drafts, components, layers)
+        if search is not None and search.pbt is not None:
+            self._check_population_resources(section)
         seeds = section.ablation.seeds or (config.seed,) if section.ablation else ()
         resources = Resources(**{name: getattr(section.resources, name) for name in Resources.__dataclass_fields__})
         return Study(
@@ -309,19 +318,34 @@ class _Loader:
     def _search(self, section: SearchSection, config: TrainingConfig, layers: Layers) -> SearchSpec:
         node = self.root.value["search"]
         space = read_space(section.space, "search.space", self.problems)
-        check_sampler_fits(section.sampler, space, node, self.problems)
+        if section.pbt is None:
+            check_sampler_fits(section.sampler, space, node, self.problems)
         training_seed = config.seed if section.training_seed is None else section.training_seed
         self._check_combinations(space, section.space, layers)
+        population = read_population(section, space, config, node, self.problems)
         return SearchSpec(
-            sampler=canonical(section.sampler),
-            sampler_options=read_options("sampler", section.sampler, node, self.problems),
+            sampler=PBT if population is not None else canonical(section.sampler),
+            sampler_options=self._options("sampler", section, node),
             pruner=canonical(section.pruner),
-            pruner_options=read_options("pruner", section.pruner, node, self.problems),
+            pruner_options=self._options("pruner", section, node),
             trials=section.trials,
             seed=section.seed,
             space=space,
             training_seed=training_seed,
             enqueue=read_enqueued(section.enqueue, space, "search.enqueue", self.problems),
+            pbt=population,
+        )
+
+    def _options(self, kind: str, section: SearchSection, node: Node) -> dict[str, Any]:
+        """The options of sampler or pruner; a population has neither."""
+        return {} if section.pbt is not None else read_options(kind, getattr(section, kind), node, self.problems)
+
+    def _check_population_resources(self, section: StudySection) -> None:
+        resources = section.resources
+        self.problems.extend(
+            check_population_resources(
+                resources.num_workers, resources.backend, lambda key: self.root.place_of(["resources", key])
+            )
         )
 
     def _check_combinations(self, space: Mapping[str, Mapping[str, Any]], node: Node, layers: Layers) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.compiler import compile_study
 from orchestrator.paths import StudyPaths, results_folder
-from orchestrator.plan import Plan, TrialSpec
+from orchestrator.plan import Plan, SearchSpec, TrialSpec
 from orchestrator.study import Study
 from orchestrator.verbs.printing import print_table
 from orchestrator.verbs.study_arguments import add_study_arguments, load
@@ -108,7 +108,7 @@ def _notes(study: Study, plan: Plan, finished: set[str]) -> list[str]:
     notes = [f"{double} is the same training as {kept}: trained once" for double, kept in study.merged.items()]
     if plan.search:
         search = plan.search
-        notes.append(f"search: {search.trials} trials by {search.sampler}, pruner {search.pruner}, over:")
+        notes.append(f"search: {search.trials} trials {_method(search)}, over:")
         notes += [f"  {path}: {_declaration(declaration)}" for path, declaration in search.space.items()]
     open_trials = [spec for spec in plan.trials if spec.fingerprint not in finished]
     students = len(plan.trials) + (plan.search.trials if plan.search else 0)
@@ -117,6 +117,12 @@ def _notes(study: Study, plan: Plan, finished: set[str]) -> list[str]:
         f"{students} student trainings{done}, {len(plan.teachers)} teachers, {student_epochs(plan)} student epochs"
     )
     return notes
+
+
+def _method(search: SearchSpec) -> str:
+    if search.pbt is None:
+        return f"by {search.sampler}, pruner {search.pruner}"
+    return f"as a population, looked at every {search.pbt.interval} epochs"
 
 
 def _declaration(declaration: Mapping[str, Any]) -> str:
