@@ -33,6 +33,8 @@ TAG_COLUMNS = {
     "reused_from": keys.REUSED_FROM,
     "reason": keys.REASON,
     "attempt": keys.ATTEMPT,
+    "lineage": keys.LINEAGE,
+    "schedule": keys.SCHEDULE,
 }
 STUDY_KIND, TRIAL_KINDS = "study", ("student", "teacher")  # values of the tag keys.KIND
 IDENTITY = ["run_id", "trial_id", "arm", "seed", "state"]

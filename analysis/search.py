@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -15,11 +17,16 @@ from analysis.store import METRICS, PARAMS, StudyRecord
 from orchestrator import keys
 
 TOP = 10
+SCHEDULE = "schedule"  # the option of a training that holds its later values
 
 
 @dataclass(frozen=True)
 class SearchTrial:
-    """One trial of the search; `value` in the printed unit, None unless it finished (a partial budget is no result)."""
+    """One trial of the search; `value` in the printed unit, None unless it finished (a partial budget is no result).
+
+    Of a population's member, `lineage` names who trained it ([first epoch, trial id]) and `schedule` every
+    option's values ([first epoch, value]); of any other trial both are empty.
+    """
 
     trial_id: str
     state: str
@@ -27,6 +34,8 @@ class SearchTrial:
     parameters: tuple[str, ...]
     run_id: str
     reason: str
+    lineage: Sequence[Sequence[Any]] = ()
+    schedule: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,22 +110,43 @@ def base_trials(record: StudyRecord, name: str) -> pd.DataFrame:
 def varied(trials: pd.DataFrame, space: list[str]) -> list[str]:
     """Parameters of the search space, then others that differ between its trials (conditional ones); dotted paths."""
     names = [name.removeprefix(PARAMS) for name in trials.columns if name.startswith(PARAMS)]
-    differing = [name for name in names if trials[PARAMS + name].nunique(dropna=False) > 1]
-    return list(dict.fromkeys([*(name for name in space if name in names), *differing]))
+    differing = [name for name in names if trials[PARAMS + name].nunique(dropna=False) > 1 and name != SCHEDULE]
+    is_population = bool((trials["schedule"] != "").any())  # whose members' values are no parameters until they end
+    return list(dict.fromkeys([*(name for name in space if is_population or name in names), *differing]))
 
 
 def _ranked(trials: pd.DataFrame, each: Column, parameters: list[str]) -> list[SearchTrial]:
     name = METRICS + each.stored
-    needed = ["trial_id", "state", "run_id", "reason", name, *(PARAMS + parameter for parameter in parameters)]
+    needed = [
+        "trial_id",
+        "state",
+        "run_id",
+        "reason",
+        "lineage",
+        "schedule",
+        name,
+        *(PARAMS + parameter for parameter in parameters),
+    ]
     rows = trials.sort_values("started", kind="stable")[[column for column in needed if column in trials]]
     entries = []
     for row in rows.to_dict("records"):
         is_result = row["state"] == keys.FINISHED and has_value(row, name)
         value = each.scale * float(row[name]) if is_result else None
-        shown = tuple(_text(row.get(PARAMS + parameter)) for parameter in parameters)
-        entries.append(SearchTrial(row["trial_id"], row["state"], value, shown, row["run_id"], row["reason"]))
+        schedule, lineage = json.loads(row["schedule"] or "{}"), json.loads(row["lineage"] or "[]")
+        shown = tuple(_changing(schedule.get(path)) or _text(row.get(PARAMS + path)) for path in parameters)
+        identity = (row["run_id"], row["reason"], lineage, schedule)
+        entries.append(SearchTrial(row["trial_id"], row["state"], value, shown, *identity))
     sign = 1 if each.mode == "min" else -1
     return sorted(entries, key=lambda entry: (entry.value is None, sign * (entry.value or 0.0)))
+
+
+def _changing(series: Sequence[Sequence[Any]] | None) -> str:
+    """The values of an option in a schedule: the first and the last; empty where there is no schedule of it."""
+    if not series:
+        return ""
+    (_, first), *later = series
+    steps = "step" if len(later) == 1 else "steps"
+    return f"{first:g} to {later[-1][1]:g} in {len(later)} {steps}" if later else f"{first:g}"
 
 
 def _text(value: object) -> str:

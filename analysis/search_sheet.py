@@ -8,6 +8,7 @@ from analysis.columns import Heading
 from analysis.factors import NONE
 from analysis.search import SearchTable, SearchTrial
 from analysis.sheet import Entry, Sheet, cell_text, metric_sentence, number
+from orchestrator import keys
 
 
 def search_sheet(table: SearchTable) -> Sheet:
@@ -29,7 +30,12 @@ def search_sheet(table: SearchTable) -> Sheet:
         alignment="l" + "r" * (len(table.parameters) + 1) + "l",
         rows=tuple(_row(table, trial, trial.run_id == best) for trial in table.trials),
         footnotes=(),
-        remarks=("A trial that did not use its whole budget has no value here.", *table.protocol_notes, *protocol),
+        remarks=(
+            *_best_schedule(table),
+            "A trial that did not use its whole budget has no value here.",
+            *table.protocol_notes,
+            *protocol,
+        ),
         records=tuple(_record(table, trial) for trial in table.trials),
         provenance=_provenance(table),
         origins=tuple(f"{trial.trial_id} = {trial.run_id}" for trial in table.trials),
@@ -42,6 +48,15 @@ def _row(table: SearchTable, trial: SearchTrial, is_best: bool) -> tuple[Entry, 
     return (Entry(trial.trial_id), *parameters, Entry(value, is_best), Entry(trial.state))
 
 
+def _best_schedule(table: SearchTable) -> tuple[str, ...]:
+    """How the best member of a population was trained, and what trains it again; nothing for another search."""
+    best = next((trial for trial in table.trials if trial.schedule and trial.value is not None), None)
+    if best is None:
+        return ()
+    path = ", ".join(f"{trial_id} from epoch {start}" for start, trial_id in best.lineage)
+    return (f"{best.trial_id} was trained by {path}; in a study: set: {keys.schedule_line(best.schedule)}",)
+
+
 def _short_number(text: str) -> str:
     """A float in print: six digits are enough to recognise a trial (the CSV file has all of them)."""
     try:
@@ -52,6 +67,8 @@ def _short_number(text: str) -> str:
 
 def _record(table: SearchTable, trial: SearchTrial) -> dict[str, Any]:
     parameters = dict(zip(table.parameters, trial.parameters))
+    is_population = any(member.schedule for member in table.trials)
+    line = keys.schedule_line(trial.schedule) if trial.schedule else ""
     return {
         "trial": trial.trial_id,
         **parameters,
@@ -60,6 +77,7 @@ def _record(table: SearchTable, trial: SearchTrial) -> dict[str, Any]:
         "value": trial.value,
         "state": trial.state,
         "run_id": trial.run_id,
+        **({"schedule": line} if is_population else {}),
     }
 
 

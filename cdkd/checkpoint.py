@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,19 @@ def load_tensors(path: Path) -> dict[str, Any]:
     return state
 
 
+def _whole(path: Path, digest: str) -> bytes | None:
+    """A file's content if it has this SHA-256, else None."""
+    content = path.read_bytes() if path.is_file() else b""
+    return content if hashlib.sha256(content).hexdigest() == digest else None
+
+
+def _present(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 class CheckpointFolder:
     """The resumable state of one training, the newest two epochs of it."""
 
@@ -107,13 +120,10 @@ class CheckpointFolder:
         """Store the state after `epoch`; older states but the one before are removed once it is safe."""
         name = f"epoch-{epoch:04d}.pt"
         digest = save_tensors(self.folder / name, state)
-        entries = [{"file": name, "epoch": epoch, "sha256": digest}]
+        entries: list[dict[str, Any]] = [{"file": name, "epoch": epoch, "sha256": digest}]
         entries += [entry for entry in self._entries() if entry["file"] != name]
         write_json(self.folder / MANIFEST, {"checkpoints": entries[:KEPT]})
-        kept = {entry["file"] for entry in entries[:KEPT]}
-        for path in self.folder.glob("epoch-*.pt"):
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
+        self._keep({entry["file"] for entry in entries[:KEPT]})
 
     def load(self) -> dict[str, Any] | None:
         """The newest state whose digest is right, or None when there is none; a broken one is logged."""
@@ -123,6 +133,35 @@ class CheckpointFolder:
                 return load_tensors(path)
             logger.warning("%s: missing or damaged, going back to the checkpoint before it", path)
         return None
+
+    def adopt(self, donor: Path, epoch: int, *files: str) -> str:
+        """Replace what is here by another training's state after `epoch` and by its `files` beside it.
+
+        The donor must not be training. Killed on its way, it is called again and does the rest. The manifest
+        is written last, and what it names has been compared with the donor's digest.
+
+        Returns:
+            The SHA-256 of the state.
+
+        Raises:
+            CheckpointError: the donor has no whole state of that epoch, or lacks one of the files; nothing was
+                changed then.
+        """
+        entry = next((one for one in CheckpointFolder(donor)._entries() if one["epoch"] == epoch), None)
+        content = _whole(donor / entry["file"], entry["sha256"]) if entry is not None else None
+        if entry is None or content is None:
+            raise CheckpointError(f"{donor}: holds no whole checkpoint of epoch {epoch}")
+        others = {name: _present(donor / name) for name in files}
+        for name, other in (others | {entry["file"]: content}).items():
+            write_atomically(self.folder / name, other)
+        write_json(self.folder / MANIFEST, {"checkpoints": [entry]})
+        self._keep({entry["file"]})
+        return str(entry["sha256"])
+
+    def _keep(self, names: Collection[str]) -> None:
+        for path in self.folder.glob("epoch-*.pt"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
 
     def _entries(self) -> list[dict[str, Any]]:
         path = self.folder / MANIFEST

@@ -55,6 +55,7 @@ def option(
     maximum: float | None = None,
     exclusive_minimum: float | None = None,
     operational: bool = False,
+    schedulable: bool = False,
 ) -> Any:
     """Declare a configuration field.
 
@@ -66,6 +67,7 @@ def option(
         maximum: largest allowed number, likewise.
         exclusive_minimum: numbers must be greater than this.
         operational: True when the field does not change what a training computes.
+        schedulable: True when the value (a number) may change between two epochs of a training.
     """
     metadata = {
         "help": help,
@@ -74,6 +76,7 @@ def option(
         "maximum": maximum,
         "exclusive_minimum": exclusive_minimum,
         "operational": operational,
+        "schedulable": schedulable,
     }
     if callable(default):
         return field(default_factory=default, metadata=metadata)
@@ -116,11 +119,17 @@ class SyntheticConfig:
 class AugmentationConfig:
     """Random views of a training instance, in the order half body, scale, rotation, flip (method 6.3)."""
 
-    half_body_probability: float = option(0.0, help="probability of a half-body box", minimum=0, maximum=1)
-    scale_factor: float = option(0.25, help="spread of the box scale", minimum=0, maximum=0.9)
-    rotation_degrees: float = option(30.0, help="spread of the rotation, degrees", minimum=0, maximum=90)
-    rotation_probability: float = option(0.6, help="probability of a rotation", minimum=0, maximum=1)
-    flip_probability: float = option(0.5, help="probability of a horizontal flip", minimum=0, maximum=1)
+    half_body_probability: float = option(
+        0.0, help="probability of a half-body box", minimum=0, maximum=1, schedulable=True
+    )
+    scale_factor: float = option(0.25, help="spread of the box scale", minimum=0, maximum=0.9, schedulable=True)
+    rotation_degrees: float = option(
+        30.0, help="spread of the rotation, degrees", minimum=0, maximum=90, schedulable=True
+    )
+    rotation_probability: float = option(0.6, help="probability of a rotation", minimum=0, maximum=1, schedulable=True)
+    flip_probability: float = option(
+        0.5, help="probability of a horizontal flip", minimum=0, maximum=1, schedulable=True
+    )
 
 
 @dataclass(frozen=True)
@@ -241,7 +250,9 @@ class SimCCConfig:
     """The SimCC codec and its classification loss (method section 1)."""
 
     split_ratio: float = option(3.0, help="bins per input pixel (k)", exclusive_minimum=0)
-    label_smoothing: float = option(0.1, help="probability mass spread over the other bins", minimum=0, maximum=0.99)
+    label_smoothing: float = option(
+        0.1, help="probability mass spread over the other bins", minimum=0, maximum=0.99, schedulable=True
+    )
     loss: str = option(
         "mean_visible", help="reduction of the per-keypoint divergence", choices=("mean_visible", "nmt", "nmtnorm")
     )
@@ -351,7 +362,10 @@ class EthtConfig:
 
     learn: tuple[str, ...] = option(("tau",), help="what is learned", choices=("tau", "alpha", "beta"))
     init_tau: float = option(
-        TAU_AT_THETA_ONE, help="temperature at the start (constant when not learned)", exclusive_minimum=0
+        TAU_AT_THETA_ONE,
+        help="temperature at the start (constant when not learned)",
+        exclusive_minimum=0,
+        schedulable=True,
     )
     tau_min: float = option(1.0, help="lower bound of the temperature", exclusive_minimum=0)
     tau_range: float = option(20.0, help="width of the temperature's range", exclusive_minimum=0)
@@ -368,8 +382,8 @@ class EthtConfig:
 class DistillConfig:
     """The distillation losses and their weights: L_task + alpha L_feature + beta tau^2 L_logit (paper Eq. 8)."""
 
-    alpha: float = option(1.0, help="weight of the feature loss", minimum=0)
-    beta: float = option(1.0, help="weight of the logit loss", minimum=0)
+    alpha: float = option(1.0, help="weight of the feature loss", minimum=0, schedulable=True)
+    beta: float = option(1.0, help="weight of the logit loss", minimum=0, schedulable=True)
     legacy_factor: float = option(
         1.0, help="constant factor on both distillation losses (released code: 0.4)", exclusive_minimum=0
     )
@@ -394,8 +408,8 @@ class TrainConfig:
 
     epochs: int = option(210, help="passes over the training set", minimum=1)
     batch_size: int = option(32, help="instances per step, over all workers", minimum=2)
-    learning_rate: float = option(1e-3, help="Adam's step size", exclusive_minimum=0)
-    weight_decay: float = option(0.0, help="Adam's weight decay", minimum=0)
+    learning_rate: float = option(1e-3, help="Adam's step size", exclusive_minimum=0, schedulable=True)
+    weight_decay: float = option(0.0, help="Adam's weight decay", minimum=0, schedulable=True)
     milestones: tuple[float, ...] = option(
         (170 / 210, 200 / 210),
         help="when the step size is multiplied by train.gamma: below 1 a part of train.epochs, else an epoch",
@@ -440,6 +454,15 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class ScheduleStep:
+    """From the start of an epoch on, one option has another value."""
+
+    epoch: int = option(help="first epoch with the value (the option itself holds that of epoch 1)", minimum=2)
+    value: float = option(help="the option's value from that epoch on")
+    option: str = option(help="dotted path of an option that may change during a training")
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Everything that determines one training (and, in `runtime`, where it runs)."""
 
@@ -460,6 +483,9 @@ class TrainingConfig:
     cal: CalConfig = option(CalConfig, help="offsets of head.kind cal")
     distill: DistillConfig = option(DistillConfig, help="distillation")
     train: TrainConfig = option(TrainConfig, help="optimizer and budget")
+    schedule: tuple[ScheduleStep, ...] = option(
+        (), help="values that options take during the training; those after train.epochs are never reached"
+    )
     evaluation: EvaluationConfig = option(EvaluationConfig, help="prediction and scores")
     runtime: RuntimeConfig = option(RuntimeConfig, help="where it runs")
 
@@ -500,10 +526,24 @@ class TrainingConfig:
         """By how much a mirrored image's prediction is shifted."""
         return HEADS[self.head.kind].flip_shift(self)
 
+    def at_epoch(self, epoch: int) -> TrainingConfig:
+        """The configuration in force in `epoch` (from 1): the schedule's values in place, and no schedule."""
+        values = {step.option: step.value for step in _in_order(self.schedule) if step.epoch <= epoch}
+        plain = dataclasses.replace(self, schedule=())
+        return functools.reduce(lambda config, path: _with_value(config, path, values[path]), values, plain)
+
+    def up_to(self, epoch: int) -> TrainingConfig:
+        """The same training as far as its first `epoch` epochs know it: without the later steps of the schedule."""
+        return dataclasses.replace(self, schedule=tuple(step for step in self.schedule if step.epoch <= epoch))
+
     def for_teacher(self) -> TrainingConfig:
-        """The configuration that trains this student's teacher: the same head at its size, without distillation."""
+        """The configuration that trains this student's teacher: the same head at its size, without distillation.
+
+        A schedule is the student's; what the two share (the augmentation, say) the teacher has as in epoch 1.
+        """
         return dataclasses.replace(
             self,
+            schedule=(),
             seed=self.teacher.seed,
             student=ModelConfig(self.teacher.backbone, self.teacher.input_size, self.teacher.pretrained),
             teacher=TeacherConfig(),
@@ -554,6 +594,43 @@ def _cross_field_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
     yield from _distillation_problems(config)
     yield from _feature_problems(config)
     yield from _source_problems(config.data)
+    yield from _schedule_problems(config)
+
+
+def _schedule_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
+    """Which options a schedule may change, and to what: each value by itself, and against the rules between fields."""
+    seen: set[tuple[int, str]] = set()
+    for index, step in enumerate(config.schedule):
+        path = f"schedule[{index}]"
+        if step.option not in schedulable_paths():
+            known = schedulable_paths()
+            reason = nearest(step.option, known) or f"; these can: {', '.join(known)}"
+            yield ConfigProblem(f"{path}.option", f"{step.option!r} cannot change during a training{reason}")
+            continue
+        if (step.epoch, step.option) in seen:
+            yield ConfigProblem(path, f"{step.option} has two values from epoch {step.epoch} on")
+        seen.add((step.epoch, step.option))
+        found = problems_at(step.option, step.value) or _problems_with(config, step)
+        yield from (ConfigProblem(f"{path}.value", f"{step.option} {problem.message}") for problem in found)
+
+
+def _problems_with(config: TrainingConfig, step: ScheduleStep) -> list[ConfigProblem]:
+    """What is wrong at the scheduled option once it has the step's value."""
+    try:
+        _with_value(dataclasses.replace(config, schedule=()), step.option, step.value)
+    except ConfigError as error:
+        return [problem for problem in error.problems if problem.path == step.option]
+    return []
+
+
+def _with_value(section: Any, path: str, value: float) -> Any:
+    """A configuration, or section of one, with one option changed."""
+    name, _, rest = path.partition(".")
+    return dataclasses.replace(section, **{name: _with_value(getattr(section, name), rest, value) if rest else value})
+
+
+def _in_order(schedule: Sequence[ScheduleStep]) -> list[ScheduleStep]:
+    return sorted(schedule, key=lambda step: (step.epoch, step.option))
 
 
 def _backbone_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
@@ -716,6 +793,13 @@ def field_at(path: str) -> dataclasses.Field[Any]:
     if path not in known:
         raise ConfigError([ConfigProblem(path, f"no such configuration key{nearest(path, list(known))}")])
     return known[path]
+
+
+@functools.cache
+def schedulable_paths() -> tuple[str, ...]:
+    """The options that may change between two epochs of a training."""
+    declared = declared_fields(TrainingConfig)
+    return tuple(path for path, item in declared.items() if item.metadata["schedulable"])
 
 
 def problems_at(path: str, value: Any) -> list[ConfigProblem]:
@@ -922,11 +1006,24 @@ def semantic_mapping(config: TrainingConfig) -> dict[str, Any]:
     flat["distill.etht.learn"] = list(config.learned)
     flat["distill.sape.sau"] = config.uses_sau
     unused = _unused_sections(config)
+    flat["schedule"] = _effective_steps(config, unused)
     return {
         path: value
         for path, value in sorted(flat.items())
-        if not _is_operational(path, declared) and not path.startswith(unused)
+        if not _is_operational(path, declared) and not path.startswith(unused) and (path != "schedule" or value)
     }
+
+
+def _effective_steps(config: TrainingConfig, unused: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The steps of the schedule that change something that this training reads, in order."""
+    values = flatten_keys(to_mapping(config))
+    steps = []
+    for step in _in_order(config.schedule):
+        changes = values[step.option] != step.value
+        values[step.option] = step.value
+        if changes and step.epoch <= config.train.epochs and not step.option.startswith(unused):
+            steps.append(dataclasses.asdict(step))
+    return steps
 
 
 def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:

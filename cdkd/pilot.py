@@ -103,7 +103,7 @@ class _Pilot:
     def _steps(self, count: int) -> None:
         training = self.training
         training.distiller.set_epoch(0, training.config.train.epochs)
-        dataset = training.train_dataset()
+        dataset = training.train_dataset(training.config.data.augmentation)
         dataset.set_epoch(1)
         train_one_epoch(
             training.distiller,

@@ -30,6 +30,7 @@ from cdkd.checkpoint import (
     write_json,
 )
 from cdkd.config import (
+    AugmentationConfig,
     ConfigError,
     ConfigProblem,
     RuntimeConfig,
@@ -89,7 +90,9 @@ def train(
     """Train one student (or, with distillation switched off, one plain network) and score it.
 
     The folder is this training's own: called again on it, the training goes on after its last
-    complete epoch and first reports the epochs it finds there, with the same numbers.
+    complete epoch and first reports the epochs it finds there, with the same numbers. A checkpoint of
+    another configuration is gone on with only where the two are the same training so far: where they
+    differ in nothing but steps of the `schedule` after its epoch.
 
     Args:
         config: what to train.
@@ -126,13 +129,13 @@ def _finished(config: TrainingConfig, folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     done: dict[str, Any] = json.loads(path.read_text())
-    _require_same_training(config, done["config"], path)
+    _require_same_training(config, resolve(done["config"]), path)
     return done
 
 
-def _require_same_training(config: TrainingConfig, stored: Mapping[str, Any], path: Path) -> None:
+def _require_same_training(config: TrainingConfig, stored: TrainingConfig, path: Path) -> None:
     """Refuse to continue another training's files."""
-    before, now = semantic_mapping(resolve(stored)), semantic_mapping(config)
+    before, now = semantic_mapping(stored), semantic_mapping(config)
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
@@ -208,14 +211,15 @@ class Training:
         state = self.checkpoints.load()
         if state is None:
             return False
-        stored = json.loads(state["config"])
-        _require_same_training(self.config, stored, self.folder)
+        history = json.loads(state["history"])
+        stored = resolve(json.loads(state["config"]))
+        _require_same_training(self.config.up_to(len(history)), stored.up_to(len(history)), self.folder)
         if state["teacher_digest"] != self.teacher_digest:
             raise ConfigError([ConfigProblem("teacher", f"{self.folder} was begun with another teacher's weights")])
         self.distiller.load_state_dict(state["distiller"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.history = json.loads(state["history"])
+        self.history = history
         self.best_epoch = int(state["best_epoch"])
         answers = [self.report(EpochReport(epoch, metrics)) for epoch, metrics in enumerate(self.history, start=1)]
         return agree(any(answers))
@@ -227,12 +231,11 @@ class Training:
         return nn.parallel.DistributedDataParallel(self.distiller, [device] if device.type == "cuda" else None)
 
     def _one_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
-        config = self.config
         started = time.perf_counter()
+        config = self._set_epoch(epoch)
         rate = learning_rate_factor(config.train, epoch)
-        self.distiller.set_epoch(epoch - 1, config.train.epochs)
         set_learning_rates(self.optimizers, rate)
-        dataset = self.train_dataset()
+        dataset = self.train_dataset(config.data.augmentation)
         dataset.set_epoch(epoch)
         batches = epoch_batches(
             len(dataset), config.train.batch_size, config.seed, epoch, self.world.rank, self.world.size
@@ -252,12 +255,21 @@ class Training:
         metrics["time/epoch_seconds"] = time.perf_counter() - started
         return metrics
 
-    def train_dataset(self) -> PoseDataset:
-        """The training examples."""
-        return self._dataset(self.splits.train.instances, is_training=True)
+    def train_dataset(self, augmentation: AugmentationConfig) -> PoseDataset:
+        """The training examples in views of this augmentation."""
+        return self._dataset(self.splits.train.instances, augmentation)
 
-    def _dataset(self, instances: Sequence[PersonInstance], *, is_training: bool) -> PoseDataset:
-        config = self.config
+    def _set_epoch(self, epoch: int) -> TrainingConfig:
+        """Put what the schedule and the curriculum say of an epoch in force; returns its configuration."""
+        now, before = self.config.at_epoch(epoch), self.config.at_epoch(epoch - 1)
+        self.distiller.follow(before, now)
+        self.distiller.set_epoch(epoch - 1, now.train.epochs)
+        set_base_rates(self.optimizers, now.train)
+        return now
+
+    def _dataset(self, instances: Sequence[PersonInstance], augmentation: AugmentationConfig | None) -> PoseDataset:
+        """The persons as training examples, or without augmentation as those of a score."""
+        config, is_training = self.config, augmentation is not None
         return PoseDataset(
             instances,
             self.keypoint_set,
@@ -265,7 +277,7 @@ class Training:
             teacher_size=config.teacher.input_size if is_training and config.needs_teacher else None,
             box_padding=config.data.box_padding,
             warp=config.data.warp,
-            augmentation=config.data.augmentation if is_training else None,
+            augmentation=augmentation,
             seed=config.seed,
             image_cache=self.images,
         )
@@ -296,7 +308,7 @@ class Training:
         Raises:
             Diverged: a score is not finite.
         """
-        dataset = self._dataset(persons, is_training=False)
+        dataset = self._dataset(persons, augmentation=None)
         size = self.config.evaluation.batch_size
         mine = list(range(self.world.rank, len(dataset), self.world.size))
         batches = [mine[start : start + size] for start in range(0, len(mine), size)]
@@ -381,8 +393,7 @@ class Training:
         return summary
 
     def _cost(self) -> dict[str, float]:
-        dataset = self.train_dataset()
-        example = dataset.batch([0])
+        example = self.train_dataset(self.config.data.augmentation).batch([0])
         return cost_of(self.config, self.keypoint_set) | training_cost(
             self.config, self.keypoint_set, self.distiller, example
         )
@@ -458,6 +469,13 @@ def learning_rate_factor(train: TrainConfig, epoch: int) -> float:
     ends = [milestone * train.epochs if milestone < 1 else milestone for milestone in train.milestones]
     passed = sum(epoch > round(end) for end in ends)
     return float(train.gamma**passed)
+
+
+def set_base_rates(optimizers: Sequence[torch.optim.Optimizer], train: TrainConfig) -> None:
+    """Set the base step size and the weight decay of student and SAPE; the learned scalars have their own."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        if "name" in group:
+            group["initial_lr"], group["weight_decay"] = train.learning_rate, train.weight_decay
 
 
 def set_learning_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:

@@ -7,7 +7,9 @@ ledger and goes on.
 
 The order is teachers, then students whose teacher is trained, then what the sampler proposes. Work already
 done is not done again: a finished trial of this ledger is kept, a finished trial of another study with the
-same fingerprint is taken over, and a proposal that was evaluated before is answered from the ledger.
+same fingerprint is taken over, and a proposal that was evaluated before is answered from the ledger. The members
+of a population (orchestrator.population) are always trained: they leave at the end of every interval, and begin
+again once it is decided who goes on from whose state.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from orchestrator.history import History, TrialHistory, value_of
 from orchestrator.ledger import Ledger, Record
 from orchestrator.paths import StudyPaths
 from orchestrator.plan import TEACHER, Plan, Resources, TrialSpec
+from orchestrator.population import WAITS, Exploit, Population, hand_over
 from orchestrator.reuse import finished_students
 from orchestrator.sampler import Evaluation, Proposal, Sampler
 from orchestrator.teachers import TeacherStore
@@ -115,6 +118,7 @@ class Conductor:
         self._teacher_specs = {spec.fingerprint: spec for spec in teachers}
         self._waiting = [spec for spec in (*plan.trials, *searched) if self._is_open(spec.trial_id)]
         self._sampler = self._open_sampler(records)
+        self._population = self._open_population(searched)
 
     def begin(self, specification: dict[str, Any]) -> None:
         """Record that a run of the study begins, with what a table of it needs."""
@@ -178,7 +182,8 @@ class Conductor:
 
     def remaining_proposals(self) -> int:
         """How many more trials the search will propose."""
-        return self._sampler.remaining() if self._sampler is not None else 0
+        proposer = self._population or self._sampler
+        return proposer.remaining() if proposer is not None else 0
 
     def has_failures(self) -> bool:
         """Whether some trial of this plan failed or diverged."""
@@ -221,7 +226,8 @@ class Conductor:
             failpoint("after_epoch")
             if self._should_prune(trial, epoch, metrics):
                 self._pruned.add(trial_id)
-        return trial_id in self._pruned or bool(self.stop_reason) or self.is_spent()
+        must_leave = trial_id in self._pruned or bool(self.stop_reason) or self.is_spent()
+        return must_leave or self._is_paused(trial.spec)
 
     def on_outcome(self, trial_id: str, attempt: int, outcome: Outcome) -> None:
         """An attempt ended; a superseded attempt has no say."""
@@ -278,6 +284,8 @@ class Conductor:
         if trial.spec.trial_id in self._pruned:
             reason = f"pruned after epoch {trial.last_epoch}"
             self._end(trial, keys.PRUNED, dataclasses.replace(outcome, reason=reason))
+        elif self._is_paused(trial.spec):
+            self._pause(trial, outcome)
         else:
             reason = self.stop_reason or self.spent_budget()
             self._end(trial, keys.INTERRUPTED, dataclasses.replace(outcome, reason=reason))
@@ -325,6 +333,7 @@ class Conductor:
     # Choosing.
 
     def _look(self) -> TrialSpec | None:
+        self._evolve()
         self._settle()
         self._extend()
         return self._next_teacher() or self._next_waiting() or self._next_proposal()
@@ -359,7 +368,7 @@ class Conductor:
 
     def _answer(self, spec: TrialSpec) -> bool:
         known = self.history.trials.get(spec.trial_id)
-        if known is None and self._reuse(spec):
+        if known is None and not self._is_member(spec) and self._reuse(spec):
             return True
         failure = self._teacher_failure(spec)
         if not failure:
@@ -401,7 +410,8 @@ class Conductor:
     def _twins(self, spec: TrialSpec) -> list[TrialHistory]:
         """The other trials of this study that are the same training; not those from before it was begun afresh."""
         names = self._same.get(spec.fingerprint, {})
-        return [self.history.trials[name] for name in names if name != spec.trial_id]
+        found = [self.history.trials[name] for name in names if name != spec.trial_id]
+        return [trial for trial in found if not trial.lineage]  # such a member did not train its first epochs itself
 
     def _is_present(self, spec: TrialSpec) -> bool:
         """Whether a trial is of the study as it was last begun afresh; teachers always are."""
@@ -453,7 +463,7 @@ class Conductor:
 
     def _next_proposal(self) -> TrialSpec | None:
         """Ask the sampler, unless a proposal is still waiting to begin."""
-        while self.remaining_proposals() and not any(spec.number >= 0 for spec in self._waiting):
+        while self.remaining_proposals() and not any(self._is_proposal(spec) for spec in self._waiting):
             self._propose()
             self._settle()
             found = self._next_waiting()
@@ -465,9 +475,10 @@ class Conductor:
         from cdkd.config import ConfigError
         from cdkd.data.errors import DataError
 
-        if self._sampler is None or self._search_trials is None:
+        proposer = self._population or self._sampler
+        if proposer is None or self._search_trials is None:
             raise ValueError("a plan with a search needs search_trials")
-        proposal = self._sampler.ask()
+        proposal = proposer.ask()
         try:
             spec, teacher = self._search_trials(self.plan, proposal.number, proposal.overrides)
         except (ConfigError, DataError) as error:
@@ -492,9 +503,97 @@ class Conductor:
         self._end(self.history.trials[name], keys.FAILED, Outcome(keys.FAILED, reason=reason))
 
     def _is_ready(self, spec: TrialSpec) -> bool:
-        if any(twin.state == keys.RUNNING for twin in self._twins(spec)):
+        if self._is_paused(spec):
+            return False
+        if not self._is_member(spec) and any(twin.state == keys.RUNNING for twin in self._twins(spec)):
             return False  # its result will answer this one
         return not spec.teacher or self._teachers.is_complete(spec.teacher)
+
+    # A search by a population; what is decided is orchestrator.population's.
+
+    def _is_member(self, spec: TrialSpec) -> bool:
+        return self._population is not None and spec.number >= 0
+
+    def _is_proposal(self, spec: TrialSpec) -> bool:
+        """Whether this is a search trial that can still begin by itself."""
+        return spec.number >= 0 and not self._is_paused(spec)
+
+    def _is_paused(self, spec: TrialSpec) -> bool:
+        """Whether a member has come to the end of an interval, where it waits for the others."""
+        known = self.history.trials.get(spec.trial_id)
+        if self._population is None or known is None or spec.number < 0:
+            return False
+        epoch = self._population.boundary(self.history.evolved)
+        return epoch is not None and known.last_epoch >= epoch
+
+    def _pause(self, trial: TrialHistory, outcome: Outcome) -> None:
+        reason = f"{WAITS} after epoch {trial.last_epoch}"
+        self._end(trial, keys.INTERRUPTED, dataclasses.replace(outcome, reason=reason))
+        self._waiting.append(trial.spec)
+
+    def _evolve(self) -> None:
+        """Let the worst members follow the best, once all have come to the end of an interval.
+
+        The decision is on disk before a file is touched, and no member begins before the ledger says that every
+        state was handed over: a driver that dies in between is replaced by one that hands them all over again.
+        """
+        if self._population is None:
+            return
+        epoch = self._population.boundary(self.history.evolved)
+        if epoch is not None and self._is_interval_over():
+            exploits = self._population.decide(self.history, epoch)
+            self._append(keys.EVOLVED, {"epoch": epoch, "exploits": [self._exploit_data(one) for one in exploits]})
+            failpoint("after_evolved")
+        if self.history.copied < self.history.evolved:
+            self._hand_over()
+
+    def _is_interval_over(self) -> bool:
+        waiting = [spec for spec in self._waiting if self._is_member(spec)]
+        is_busy = any(self._is_member(trial.spec) for trial in self.running()) or self.remaining_proposals() > 0
+        return bool(waiting) and not is_busy and all(self._is_paused(spec) for spec in waiting)
+
+    def _exploit_data(self, exploit: Exploit) -> dict[str, Any]:
+        assert self._search_trials is not None
+        number = self.history.trials[exploit.trial_id].spec.number
+        spec, _ = self._search_trials(self.plan, number, exploit.overrides)
+        spec = dataclasses.replace(spec, trial_id=exploit.trial_id)
+        return {"trial": dataclasses.asdict(spec), "donor": exploit.donor, "values": exploit.values}
+
+    def _hand_over(self) -> None:
+        """Give every member that follows another since the last look at the population that one's state."""
+        epoch, copies = self.history.evolved, []
+        for trial in self.history.followers():
+            self._replace_waiting(trial.spec)
+            donor = self.history.trials[trial.lineage[-1].donor].spec
+            digest = self._copy_state(donor, trial, epoch)
+            if digest:
+                copies.append({"trial_id": trial.spec.trial_id, "donor": donor.trial_id, "sha256": digest})
+        failpoint("after_copies")
+        self._append(keys.COPIED, {"epoch": epoch, "copies": copies})
+
+    def _copy_state(self, donor: TrialSpec, trial: TrialHistory, epoch: int) -> str:
+        """The digest of the state; empty, and the member has failed, where the donor's cannot be read."""
+        from cdkd.checkpoint import CheckpointError
+
+        try:
+            digest = hand_over(self._folder(donor), self._folder(trial.spec), epoch)
+        except CheckpointError as error:
+            self._waiting = [other for other in self._waiting if other.trial_id != trial.spec.trial_id]
+            self._end(trial, keys.FAILED, Outcome(keys.FAILED, reason=str(error)))
+            return ""
+        failpoint("after_copy")
+        return digest
+
+    def _replace_waiting(self, spec: TrialSpec) -> None:
+        self._own[spec.trial_id] = spec
+        others = [other for other in self._waiting if other.trial_id != spec.trial_id]
+        self._waiting = sorted([*others, spec], key=lambda one: one.number)
+
+    def _open_population(self, searched: list[TrialSpec]) -> Population | None:
+        search = self.plan.search
+        if search is None or search.pbt is None:
+            return None
+        return Population(search, self.plan.metric, self._epochs(), [spec.number for spec in searched])
 
     # Small questions.
 
@@ -571,7 +670,7 @@ class Conductor:
 
     def _open_sampler(self, records: list[Record]) -> Sampler | None:
         search = self.plan.search
-        if search is None:
+        if search is None or search.pbt is not None:
             return None
         sampler = Sampler(search, self.plan.metric, self.paths.sampler, self.plan.study, self._epochs())
         sampler.synchronise(self._evaluations(records), self._reports(records))

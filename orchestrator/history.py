@@ -12,6 +12,21 @@ from orchestrator.ledger import Record
 from orchestrator.plan import Metric, TrialSpec
 
 
+@dataclass(frozen=True)
+class Descent:
+    """That a member of a population went on from another's state.
+
+    Attributes:
+        epoch: after which; the state is the donor's of that epoch.
+        donor: its trial id.
+        values: of the searched options from the next epoch on, by dotted path.
+    """
+
+    epoch: int
+    donor: str
+    values: dict[str, Any]
+
+
 @dataclass
 class TrialHistory:
     """One trial as far as the ledger knows it.
@@ -27,6 +42,8 @@ class TrialHistory:
         reused_from: `<study>/<trial id>` of the result taken over, else empty.
         started: when the first attempt began.
         ended: when it reached its state (the last sign of life, if it was interrupted); None while it runs.
+        lineage: of a population's member: whose states it went on from, in order. Its `epochs` are those that it
+            trained itself, also where it was sent back on another's path afterwards.
     """
 
     spec: TrialSpec
@@ -39,6 +56,7 @@ class TrialHistory:
     reason: str = ""
     reused_from: str = ""
     ended: float | None = None
+    lineage: list[Descent] = field(default_factory=list)
 
     @property
     def last_epoch(self) -> int:
@@ -63,6 +81,8 @@ class History:
         stopped_reason: of the last `stopped`; empty once the study was invoked again.
         began: time of the first `invoked`; None before it.
         stopped: time of the last `stopped`; None while the study runs.
+        evolved: epoch of the last look at the population; 0 before the first.
+        copied: epoch of the last look after which the donors' states were handed over.
     """
 
     def __init__(self) -> None:
@@ -73,6 +93,8 @@ class History:
         self.stopped_reason = ""
         self.began: float | None = None
         self.stopped: float | None = None
+        self.evolved = 0
+        self.copied = 0
 
     @classmethod
     def replay(cls, records: Iterable[Record], *, is_running: bool = True) -> History:
@@ -107,7 +129,17 @@ class History:
             return self._ended(record)
         if record.event == keys.EXTENDED:
             self.specification = _extended(self.specification, [trial_spec(item) for item in data["trials"]])
+        if record.event == keys.EVOLVED:
+            return self._evolved(record)
+        if record.event == keys.COPIED:
+            self.copied = record.data["epoch"]
         return ()
+
+    def followers(self) -> list[TrialHistory]:
+        """The members that go on from another's state since the last look at the population, and have not begun to."""
+        present = [trial for trial in self.trials.values() if trial.spec.generation == self._generation()]
+        interrupted = [trial for trial in present if trial.lineage and trial.state == keys.INTERRUPTED]
+        return [trial for trial in interrupted if trial.lineage[-1].epoch == self.evolved]
 
     def interrupt(self) -> tuple[str, ...]:
         """Nobody runs the study: trials that have not ended are interrupted. Returns their ids."""
@@ -116,8 +148,15 @@ class History:
             trial.state, trial.ended = keys.INTERRUPTED, trial.last_sign
         return tuple(open_trials)
 
+    def _generation(self) -> int:
+        """How often the study was begun afresh."""
+        return int(self.specification.get("generation", 0))
+
     def _invoked(self, record: Record) -> tuple[str, ...]:
+        generation = self._generation()
         self.specification = record.data.get("specification", {})
+        if self._generation() != generation:
+            self.evolved = self.copied = 0
         self.invocations += 1
         self.is_stopped, self.stopped_reason, self.stopped = False, "", None
         self.began = record.time if self.began is None else self.began
@@ -160,6 +199,18 @@ class History:
         trial.state, trial.ended = data["state"], record.time
         trial.summary, trial.reason = data.get("summary", {}), data.get("reason", "")
         return (data["trial_id"],)
+
+    def _evolved(self, record: Record) -> tuple[str, ...]:
+        self.evolved = record.data["epoch"]
+        return tuple(self._follows(exploit, self.evolved) for exploit in record.data["exploits"])
+
+    def _follows(self, exploit: dict[str, Any], epoch: int) -> str:
+        spec, donor = trial_spec(exploit["trial"]), exploit["donor"]
+        trial = self.trials[spec.trial_id]
+        trial.spec, trial.state, trial.summary = spec, keys.INTERRUPTED, {}
+        trial.reason = f"goes on from {donor} after epoch {epoch}"
+        trial.lineage.append(Descent(epoch, donor, exploit["values"]))
+        return spec.trial_id
 
 
 def _extended(specification: dict[str, Any], specs: list[TrialSpec]) -> dict[str, Any]:

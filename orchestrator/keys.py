@@ -5,6 +5,10 @@ Standard library only. Metrics are stored in [0, 1]; percent only when rendered.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 # Tags of MLflow runs.
 STUDY = "cdkd.study"
 KIND = "cdkd.kind"  # study (the parent run) | teacher | student
@@ -21,6 +25,8 @@ REASON = "cdkd.reason"  # why a trial failed, one line
 INSTANCES = "instances_*.npz"  # artifacts of a child run: scores of single persons, a file for each split
 SPECIFICATION = "specification.json"  # artifact of the parent run: what a table needs (see StudySpecification)
 PARENT = "mlflow.parentRunId"
+LINEAGE = "cdkd.lineage"  # of a population's member: JSON [[first epoch, trial id that trained it], ...]
+SCHEDULE = "cdkd.schedule"  # of a population's member: JSON {option: [[first epoch, value], ...]}
 ATTEMPT = "cdkd.attempt"  # number of the latest attempt; 0 for a result taken over from elsewhere
 LEDGER = "cdkd.ledger"  # identity of the ledger the run was written from
 RESULTS = "cdkd.results"  # where that ledger is: host and folder
@@ -43,6 +49,8 @@ EPOCH = "epoch"  # {trial_id, attempt, epoch: int from 1, metrics: {name: number
 ENDED = "ended"  # {trial_id, attempt, state, summary: {name: number}, reason: str, epoch: int (last one done)}
 REUSED = "reused"  # {trial: TrialSpec as a mapping, source: "<study>/<trial id>", summary: {...}}
 EXTENDED = "extended"  # the results ask for more: {trials: [TrialSpec as a mapping, ...]}
+EVOLVED = "evolved"  # a population was looked at: {epoch, exploits: [{trial: new TrialSpec, donor, values}]}
+COPIED = "copied"  # and the donors' states were handed over: {epoch, copies: [{trial_id, donor, sha256}]}
 STOPPED = "stopped"  # one run of the study ended: {reason: str}
 
 
@@ -54,3 +62,15 @@ def mlflow_name(metric: str) -> str:
 def metric_name(stored: str) -> str:
     """The inverse of `mlflow_name`."""
     return stored.replace(":", "@")
+
+
+def schedule_line(schedule: Mapping[str, Sequence[Sequence[Any]]]) -> str:
+    """A member's schedule, as the tag SCHEDULE holds it, in one line of YAML for the `set`, or an arm, of a study."""
+    later = [(epoch, option, value) for option, series in schedule.items() for epoch, value in series[1:]]
+    steps = [
+        f"{{epoch: {epoch}, option: {option}, value: {json.dumps(value)}}}" for epoch, option, value in sorted(later)
+    ]
+    parts = [f"{option}: {json.dumps(series[0][1])}" for option, series in schedule.items()]
+    if steps:
+        parts.append(f"schedule: [{', '.join(steps)}]")
+    return f"{{{', '.join(parts)}}}"

@@ -86,8 +86,18 @@ class RefitSpec:
 
 
 @dataclass(frozen=True)
+class PopulationSpec:
+    """Population based training of a search's trials (orchestrator.population)."""
+
+    interval: int  # epochs between two looks at the population
+    quantile: float  # part of the population that goes on from the state of one of the best
+    resample_probability: float  # that an option is drawn anew rather than perturbed
+    factors: tuple[float, ...]  # one of them perturbs a value
+
+
+@dataclass(frozen=True)
 class SearchSpec:
-    """A search by Optuna: sampler, pruner, budget and space (orchestrator.space)."""
+    """A search: sampler, pruner, budget and space (orchestrator.space); by Optuna, unless it is by a population."""
 
     sampler: str
     sampler_options: dict[str, Any]
@@ -99,6 +109,7 @@ class SearchSpec:
     training_seed: int
     enqueue: tuple[dict[str, Any], ...] = ()
     refit: RefitSpec | None = None
+    pbt: PopulationSpec | None = None
 
 
 @dataclass(frozen=True)

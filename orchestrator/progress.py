@@ -18,6 +18,7 @@ from orchestrator.conductor import SECONDS
 from orchestrator.history import History, TrialHistory, value_of
 from orchestrator.ledger import Record
 from orchestrator.plan import TEACHER, Metric
+from orchestrator.population import WAITS, told
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,6 +56,7 @@ class Standing:
         elapsed_s: seconds since this run of the study began.
         left_s: estimated seconds to go; None while nothing was measured.
         gpu_hours: spent by all epochs so far.
+        population: lines on the population of the search; none without one.
     """
 
     study: str
@@ -67,6 +69,7 @@ class Standing:
     elapsed_s: float
     left_s: float | None
     gpu_hours: float
+    population: tuple[str, ...] = ()
 
     @property
     def done(self) -> int:
@@ -86,17 +89,19 @@ def standing(history: History, now: float, invoked: float) -> Standing:
     metric = Metric(**specification["metric"])
     trials = _present(history)
     running = tuple(_running(trial, metric, now) for trial in trials if trial.state == keys.RUNNING)
+    best = _best(trials, metric)
     return Standing(
         study=str(specification.get("study", "")),
         total=max(int(specification.get("planned", {}).get("trials", 0)), len(trials)),
         counts=Counter(trial.state for trial in trials),
         running=running,
-        best=_best(trials, metric),
+        best=best,
         metric=metric.name,
         failures={trial.spec.trial_id: trial.reason for trial in trials if trial.state in (keys.FAILED, keys.DIVERGED)},
         elapsed_s=now - invoked,
         left_s=_left(trials, specification, len(running)),
         gpu_hours=_gpu_hours(trials, specification),
+        population=tuple(told(history, metric, best[0] if best else "")),
     )
 
 
@@ -186,6 +191,7 @@ def lines(now: Standing) -> list[str]:
     """The study as plain lines: headline, running trials, failures."""
     found = [headline(now)]
     found += [f"  running {_progress(trial, now.metric)}" for trial in now.running]
+    found += [f"  {line}" for line in now.population]
     failures = list(now.failures.items())
     found += [f"  failed  {name}: {reason}" for name, reason in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
@@ -218,7 +224,8 @@ def drawing(now: Standing) -> RenderableType:
     ]
     whole = Table.grid()  # a bar by itself does not end its line
     whole.add_row(ProgressBar(total=max(1, now.total), completed=now.done, width=60))
-    return Group(whole, Text(headline(now)), table, *failures)
+    population = [Text(line) for line in now.population]
+    return Group(whole, Text(headline(now)), table, *population, *failures)
 
 
 class Progress:
@@ -256,8 +263,14 @@ class Progress:
         """A record was written."""
         if self._live is not None:
             return
+        if record.event == keys.ENDED and record.data["reason"].startswith(WAITS):
+            return  # every member does, at the end of every interval
         if record.event in (keys.ENDED, keys.REUSED):
             self._say(self._ended(record))
+        elif record.event == keys.EVOLVED:
+            for exploit in record.data["exploits"]:
+                name, donor = exploit["trial"]["trial_id"], exploit["donor"]
+                self._say(f"{name} goes on from {donor} after epoch {record.data['epoch']}")
         elif record.event == keys.EPOCH and self._is_due(record.data["trial_id"]):
             trial = self._history.trials[record.data["trial_id"]]
             if trial.state == keys.RUNNING:

@@ -23,7 +23,7 @@ def finished_students(ledger: Path, since: float) -> dict[str, tuple[str, TrialH
     return {
         trial.spec.fingerprint: (trial.reused_from or f"{ledger.parent.name}/{name}", trial)
         for name, trial in history.trials.items()
-        if trial.state == keys.FINISHED and trial.spec.kind != TEACHER and _is_of(trial, since)
+        if trial.state == keys.FINISHED and trial.spec.kind != TEACHER and not trial.lineage and _is_of(trial, since)
     }
 
 

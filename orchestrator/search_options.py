@@ -7,12 +7,14 @@ these tables equal to the installed Optuna's signatures.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cdkd.config import describe, nearest
-from orchestrator.errors import Problem
+from cdkd.config import TrainingConfig, describe, nearest, schedulable_paths, semantic_mapping
+from orchestrator.errors import Place, Problem
+from orchestrator.plan import PopulationSpec
+from orchestrator.sections import SearchSection
 from orchestrator.space import Space, is_finite
 from orchestrator.yaml_reader import Node
 
@@ -87,6 +89,9 @@ SPELLINGS = {
 }
 REQUIRED = {"percentile": "percentile"}  # options without a default in Optuna
 POPULATION_BASED = ("pbt", "pb2")
+POPULATION_HINT = "trains a population: give the search a section `pbt` such as pbt: {interval: 5} instead"
+PBT = "pbt"  # stands for the sampler of a search by a population
+NOT_OF_A_POPULATION = ("sampler", "sampler_options", "pruner", "pruner_options")
 
 
 def canonical(name: str) -> str:
@@ -103,7 +108,7 @@ def check_algorithm(kind: str, name: str, node: Node, problems: list[Problem]) -
     table = SAMPLERS if kind == "sampler" else PRUNERS
     key = f"search.{kind}"
     if canonical(name) not in table:
-        hint = "trains a population, which a study cannot do" if canonical(name) in POPULATION_BASED else ""
+        hint = POPULATION_HINT if canonical(name) in POPULATION_BASED else ""
         reason = hint or f"must be one of {', '.join(table)}, got {name!r}{nearest(name, list(table))}"
         problems.append(Problem(node.place_of([kind]), key, f"{name!r} {reason}" if hint else reason))
         return None
@@ -171,3 +176,89 @@ def check_sampler_fits(sampler: str, space: Space, node: Node, problems: list[Pr
         if canonical(sampler) == "grid" and declaration["when"]:
             message = "cannot be sampled by grid, which knows no `when`; use sampler: brute_force"
             problems.append(Problem(space_node.place_of([path, "when"]), path, message))
+
+
+def read_population(
+    section: SearchSection, space: Space, config: TrainingConfig, node: Node, problems: list[Problem]
+) -> PopulationSpec | None:
+    """The search's section `pbt`, checked against the rest of it; None where there is none.
+
+    Args:
+        section: the search.
+        space: as checked so far.
+        config: what the members change.
+        node: the section `search`, for the places of what is wrong.
+        problems: added to.
+    """
+    found = section.pbt
+    if found is None:
+        return None
+    for key in NOT_OF_A_POPULATION:
+        if key in node.value:
+            message = "does not go with search.pbt, which draws the first values and stops nobody; leave it out"
+            problems.append(Problem(node.value[key].place, f"search.{key}", message))
+    problems.extend(_population_problems(section, config, node))
+    for path, declaration in space.items():
+        fault = _member_option_fault(path, declaration, config)
+        if fault:
+            problems.append(Problem(section.space.place_of([path]), f"search.space.{path}", fault))
+    return PopulationSpec(found.interval, found.quantile, found.resample_probability, found.factors)
+
+
+def _population_problems(section: SearchSection, config: TrainingConfig, node: Node) -> list[Problem]:
+    assert section.pbt is not None
+    pbt: Place = node.place_of(["pbt"])
+    faults = [
+        (
+            section.trials < 2,
+            node.place_of(["trials"]),
+            "search.trials",
+            f"is the number of members of the population, of which there must be at least 2, got {section.trials}",
+        ),
+        (
+            section.pbt.interval >= config.train.epochs,
+            node.place_of(["pbt", "interval"]),
+            "search.pbt.interval",
+            f"must be less than train.epochs ({config.train.epochs}), got {section.pbt.interval}",
+        ),
+        (
+            not section.pbt.factors,
+            node.place_of(["pbt", "factors"]),
+            "search.pbt.factors",
+            "must name at least one factor",
+        ),
+        (
+            bool(config.schedule),
+            pbt,
+            "search.pbt",
+            "finds the schedule itself; leave `schedule` out of the training options",
+        ),
+    ]
+    return [Problem(place, key, message) for is_wrong, place, key, message in faults if is_wrong]
+
+
+def _member_option_fault(path: str, declaration: Mapping[str, Any], config: TrainingConfig) -> str:
+    """Why a population has no use for an option; empty when it has."""
+    known = schedulable_paths()
+    if path not in known:
+        return f"cannot change during a training, as search.pbt needs it to; these can: {', '.join(known)}"
+    if path not in semantic_mapping(config):
+        return "has no effect in this training: the part that it belongs to is switched off"
+    return "search.pbt knows no `when`" if declaration["when"] else ""
+
+
+def check_population_resources(workers: int, backend: str, place: Callable[[str], Place]) -> list[Problem]:
+    """A member leaves and goes on at epochs that its worker hears of at once, which those of Ray Train do not.
+
+    Args:
+        workers: of a trial.
+        backend: `resources.backend`.
+        place: of a key of the section `resources`.
+    """
+    rule = "a search by a population needs trials of one worker and without Ray Train"
+    found = []
+    if workers > 1:
+        found.append(Problem(place("num_workers"), "resources.num_workers", f"{rule}, got {workers}"))
+    if backend == "train":
+        found.append(Problem(place("backend"), "resources.backend", f"{rule}, got {backend!r}"))
+    return found

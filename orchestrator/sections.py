@@ -26,6 +26,7 @@ def entry(
     choices: Sequence[Any] | None = None,
     minimum: float | None = None,
     exclusive_minimum: float | None = None,
+    maximum: float | None = None,
     words: Mapping[str, Any] | None = None,
     holds: str = "",
 ) -> Any:
@@ -37,6 +38,7 @@ def entry(
         choices: the allowed values (of each element, for a tuple field).
         minimum: smallest allowed number.
         exclusive_minimum: numbers must be greater than this.
+        maximum: largest allowed number.
         words: further spellings, and the value each stands for.
         holds: for a `Node` field, what it holds: a definition of `orchestrator.schema`.
     """
@@ -45,6 +47,7 @@ def entry(
         "choices": tuple(choices) if choices is not None else None,
         "minimum": minimum,
         "exclusive_minimum": exclusive_minimum,
+        "maximum": maximum,
         "words": dict(words or {}),
         "holds": holds,
     }
@@ -104,8 +107,28 @@ class RefitSection:
 
 
 @dataclass(frozen=True)
+class PbtSection:
+    """Population based training: the trials are its members, and the options change while they train."""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "perturbation_interval": "interval",
+        "quantile_fraction": "quantile",
+        "perturbation_factors": "factors",
+    }
+
+    interval: int = entry(help="epochs between two looks at the population", minimum=1)
+    quantile: float = entry(
+        0.25, help="part of the population that goes on from one of the best", exclusive_minimum=0, maximum=0.5
+    )
+    resample_probability: float = entry(
+        0.25, help="probability that an option is drawn anew rather than perturbed", minimum=0, maximum=1
+    )
+    factors: tuple[float, ...] = entry((0.8, 1.2), help="one of them perturbs a value", exclusive_minimum=0)
+
+
+@dataclass(frozen=True)
 class SearchSection:
-    """A search by Optuna over a space of dotted paths."""
+    """A search over a space of dotted paths: by Optuna, or by a population."""
 
     ALIASES: ClassVar[dict[str, str]] = {"num_samples": "trials"}
 
@@ -119,6 +142,7 @@ class SearchSection:
     training_seed: int | None = entry(None, help="seed of every training; none: the base's", minimum=0)
     enqueue: Node | None = entry(None, help="configurations tried first", holds="enqueue")
     refit: RefitSection | None = entry(None, help="train the best configurations again, on fresh seeds")
+    pbt: PbtSection | None = entry(None, help="train the trials as a population, without sampler and pruner")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,14 @@ from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
 from orchestrator.plan import Budget, Metric, RefitSpec, RepeatRule, Resources, SearchSpec, TableSpec
 from orchestrator.reference import Reference, reference_column
 from orchestrator.repeats import read_rule
-from orchestrator.search_options import canonical, check_sampler_fits, read_options
+from orchestrator.search_options import (
+    PBT,
+    canonical,
+    check_population_resources,
+    check_sampler_fits,
+    read_options,
+    read_population,
+)
 from orchestrator.sections import (
     AblationSection,
     MetricSection,
@@ -173,6 +180,8 @@ class _Loader:
         search = self._search(section.search, config, layers) if section.search else None
         arms, merged = self._arms(drafts, components, layers)
         repeats = self._repeats(section.ablation)
+        if search is not None and search.pbt is not None:
+            self._check_population_resources(section)
         resources = Resources(**{name: getattr(section.resources, name) for name in Resources.__dataclass_fields__})
         return Study(
             path=self.path,
@@ -363,21 +372,36 @@ class _Loader:
     def _search(self, section: SearchSection, config: TrainingConfig, layers: Layers) -> SearchSpec:
         node = self.root.value["search"]
         space = read_space(section.space, "search.space", self.problems)
-        check_sampler_fits(section.sampler, space, node, self.problems)
+        if section.pbt is None:
+            check_sampler_fits(section.sampler, space, node, self.problems)
         training_seed = config.seed if section.training_seed is None else section.training_seed
         self._check_combinations(space, section.space, layers)
         self._check_refit(section.refit, training_seed)
+        population = read_population(section, space, config, node, self.problems)
         return SearchSpec(
-            sampler=canonical(section.sampler),
-            sampler_options=read_options("sampler", section.sampler, node, self.problems),
+            sampler=PBT if population is not None else canonical(section.sampler),
+            sampler_options=self._options("sampler", section, node),
             pruner=canonical(section.pruner),
-            pruner_options=read_options("pruner", section.pruner, node, self.problems),
+            pruner_options=self._options("pruner", section, node),
             trials=section.trials,
             seed=section.seed,
             space=space,
             training_seed=training_seed,
             enqueue=read_enqueued(section.enqueue, space, "search.enqueue", self.problems),
             refit=RefitSpec(section.refit.top, section.refit.seeds) if section.refit else None,
+            pbt=population,
+        )
+
+    def _options(self, kind: str, section: SearchSection, node: Node) -> dict[str, Any]:
+        """The options of sampler or pruner; a population has neither."""
+        return {} if section.pbt is not None else read_options(kind, getattr(section, kind), node, self.problems)
+
+    def _check_population_resources(self, section: StudySection) -> None:
+        resources = section.resources
+        self.problems.extend(
+            check_population_resources(
+                resources.num_workers, resources.backend, lambda key: self.root.place_of(["resources", key])
+            )
         )
 
     def _check_refit(self, refit: RefitSection | None, training_seed: int) -> None:

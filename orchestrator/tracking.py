@@ -16,7 +16,7 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from orchestrator.errors import Refused
 from orchestrator.failpoints import failpoint
 from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import Ledger, Record, read_from
+from orchestrator.population import member_tags, moving_options
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -187,6 +188,12 @@ class MlflowProjection:
             self._pending[STUDY_RUN] = None
         if record.event in (keys.STARTED, keys.REUSED):
             self._mark(changed[0]).is_described = False
+        for trial_id in changed if record.event in (keys.EVOLVED, keys.ENDED) else ():
+            self._mark(trial_id).is_described &= not self._is_member(trial_id)
+
+    def _is_member(self, trial_id: str) -> bool:
+        """Whether this is a member of a population, whose configuration changes while it trains."""
+        return bool(member_tags(self._history, self._history.trials[trial_id]))
 
     def _mark(self, trial_id: str) -> _Mark:
         return self._marks.setdefault(trial_id, _Mark(is_described=True))
@@ -252,10 +259,11 @@ class MlflowProjection:
         runs, trial, mark = self._attached(), self._history.trials[trial_id], self._mark(trial_id)
         run_id = runs.by_trial.get(trial_id) or runs.create(trial, _revision(self._history.specification))
         if not mark.is_described:
-            runs.describe(run_id, trial)
+            runs.describe(run_id, trial, moving_options(self._history, trial))
             mark.is_described = True
         new = [epoch for epoch in trial.epochs if epoch not in mark.epochs]
-        runs.log(run_id, [*_epoch_metrics(trial, new), *_summary_metrics(trial)], _state_tags(trial))
+        tags = _state_tags(trial) | _whole(member_tags(self._history, trial))
+        runs.log(run_id, [*_epoch_metrics(trial, new), *_summary_metrics(trial)], tags)
         for epoch in new:
             self._settle(trial_id, epoch)
         if mark.status != (trial.state, trial.ended):
@@ -303,13 +311,19 @@ class _Runs:
         self.by_trial[trial.spec.trial_id] = run_id
         return run_id
 
-    def describe(self, run_id: str, trial: TrialHistory) -> None:
-        """Log the configuration. What a run already says stands: MLflow's parameters cannot be changed."""
+    def describe(self, run_id: str, trial: TrialHistory, moving: Collection[str] = ()) -> None:
+        """Log the configuration. What a run already says stands: MLflow's parameters cannot be changed.
+
+        Args:
+            run_id: of the trial's run.
+            trial: of which.
+            moving: options that may still change, which only the file names for now.
+        """
         from mlflow.entities import Param
 
         known = self.client.get_run(run_id).data.params
         values = parameters(trial.spec.config)
-        new = [Param(name, value) for name, value in values.items() if name not in known]
+        new = [Param(name, value) for name, value in values.items() if name not in known and name not in moving]
         for start in range(0, len(new), PARAMETERS_A_REQUEST):
             self.client.log_batch(run_id, params=new[start : start + PARAMETERS_A_REQUEST])
         self.client.log_text(run_id, _yaml(trial.spec.config), CONFIG)
@@ -555,6 +569,11 @@ def _identity_tags(study: str, trial: TrialHistory, revision: str) -> dict[str, 
         keys.TEACHER: spec.teacher,
         keys.REVISION: revision,
     }
+
+
+def _whole(tags: Mapping[str, str]) -> dict[str, str]:
+    """JSON texts that MLflow would have to cut are left empty: config.yaml holds the schedule too."""
+    return {name: text if len(text) <= TAG_LENGTH else "" for name, text in tags.items()}
 
 
 def _state_tags(trial: TrialHistory) -> dict[str, str]:

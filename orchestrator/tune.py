@@ -123,7 +123,7 @@ class _Driver:
 
     def left(self, job: Job, reason: str) -> None:
         """The trial's actor is free or gone; one that did not say how it ended has been lost."""
-        self._meter.give(job.trial_id)
+        self._meter.give(_attempt(job))
         self.conductor.on_lost(job.trial_id, job.attempt, reason)
 
     def should_cut_off(self) -> bool:
@@ -147,9 +147,9 @@ class _Driver:
         self._chosen = None
         job = self.conductor.on_started(spec).with_threads(request.threads)
         self._jobs[job.trial_id] = job
-        self._meter.take(job.trial_id, request)
+        self._meter.take(_attempt(job), request)
         return {
-            "name": f"{job.trial_id}-{job.attempt}",
+            "name": _attempt(job),
             "job": job.to_json(),
             "request": json.dumps(dataclasses.asdict(request)),
             "storage": str(self.conductor.paths.ray / "train") if uses_train(self._resources) else "",
@@ -224,6 +224,11 @@ class _Stop(Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Asked at every step of Tune's loop."""
         return self._driver.should_cut_off()
+
+
+def _attempt(job: Job) -> str:
+    """A name for one attempt: a trial may begin its next one before Tune says that the last has left."""
+    return f"{job.trial_id}-{job.attempt}"
 
 
 def _name(trial: Trial) -> str:

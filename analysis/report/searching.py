@@ -21,11 +21,24 @@ def search_blocks(search: Mapping[str, Any]) -> Iterator[Block]:
             ("Pruner", _named(search, "pruner")),
             ("Trials", f"{search.get('trials')}, each trained with seed {search.get('training_seed')}"),
             ("Seed of the sampler", str(search.get("seed"))),
+            *_population(search.get("pbt")),
         )
     )
     rows = [[path, range_text(declaration), _condition(declaration)] for path, declaration in _space(search)]
     if rows:
         yield grid(["Option", "Searched in", "Only where"], rows, "lll", is_prose=True)
+
+
+def _population(options: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """How the trials were trained as a population; nothing where they were not."""
+    if not options:
+        return []
+    factors = " or ".join(f"{factor:g}" for factor in options["factors"])
+    text = (
+        f"every {options['interval']} epochs the worst {100 * options['quantile']:g} % go on from one of the best, "
+        f"each option drawn anew with probability {options['resample_probability']:g}, else times {factors}"
+    )
+    return [("Population", text)]
 
 
 def _named(search: Mapping[str, Any], role: str) -> str:

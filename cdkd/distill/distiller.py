@@ -182,6 +182,21 @@ class Distiller(nn.Module):
         """Set the curriculum's xi; `epoch` counts completed epochs, so it is 0 in the first one."""
         self.curriculum.set_epoch(epoch, epochs)
 
+    def follow(self, before: TrainingConfig, now: TrainingConfig) -> None:
+        """Take over what a schedule changes between two epochs: label smoothing, loss weights and temperature.
+
+        Args:
+            before: in force in the last epoch (`TrainingConfig.at_epoch`).
+            now: in force in the next one.
+        """
+        self.codec = build_codec(now)
+        self.curriculum.move(
+            tau_before=before.distill.etht.init_tau,
+            tau=now.distill.etht.init_tau,
+            alpha=now.distill.alpha,
+            beta=now.distill.beta,
+        )
+
     def parameter_groups(self, train: TrainConfig) -> list[OptimizerGroup]:
         """Every trainable parameter, once: student and aligners under Adam, the scalars by themselves.
 

@@ -187,6 +187,29 @@ class Curriculum(nn.Module):
         for group in (group for optimizer in self.followers for group in optimizer.param_groups):
             group["lr_scale"] = self.xi
 
+    def move(self, *, tau_before: float, tau: float, alpha: float, beta: float) -> None:
+        """Change the values that the scalars start from, in the middle of a training; what was learned stays.
+
+        A learned weight keeps its factor 2 sigmoid(theta). A learned temperature keeps its distance from the
+        start, measured in theta; one that is not learned becomes `tau`.
+
+        Args:
+            tau_before: temperature at the start as it was until now.
+            tau: the new one.
+            alpha: the new weight of the feature loss.
+            beta: the new weight of the logit loss.
+
+        Raises:
+            ValueError: a temperature is not inside its range.
+        """
+        self.initial_alpha, self.initial_beta = alpha, beta
+        if tau == tau_before:
+            return
+        before, now = (theta_of_temperature(value, self.tau_min, self.tau_range) for value in (tau_before, tau))
+        learned = self.theta_tau.detach() - before if self.theta_tau.requires_grad else 0.0
+        with torch.no_grad():
+            self.theta_tau.copy_(torch.as_tensor(now + learned))
+
     def build_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """The scalars' own optimizer: no momentum, no weight decay."""
         if self.optimizer == "sgd":

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.changes import Standing, change_lines, past_of, stand
 from orchestrator.compiler import begun_afresh, compile_study
 from orchestrator.paths import StudyPaths, results_folder
-from orchestrator.plan import Plan, TrialSpec
+from orchestrator.plan import Plan, SearchSpec, TrialSpec
 from orchestrator.study import Study
 from orchestrator.verbs.pricing import print_price
 from orchestrator.verbs.printing import print_table
@@ -137,12 +137,18 @@ def _notes(study: Study, plan: Plan, standing: Standing) -> list[str]:
 def _search_notes(plan: Plan) -> list[str]:
     search = plan.search
     assert search is not None
-    notes = [f"search: {search.trials} trials by {search.sampler}, pruner {search.pruner}, over:"]
+    notes = [f"search: {search.trials} trials {_method(search)}, over:"]
     notes += [f"  {path}: {_declaration(declaration)}" for path, declaration in search.space.items()]
     if search.refit:
         seeds = " ".join(map(str, search.refit.seeds))
         notes.append(f"  then the best {search.refit.top} again, on seeds {seeds}, beside the base")
     return notes
+
+
+def _method(search: SearchSpec) -> str:
+    if search.pbt is None:
+        return f"by {search.sampler}, pruner {search.pruner}"
+    return f"as a population, looked at every {search.pbt.interval} epochs"
 
 
 def _declaration(declaration: Mapping[str, Any]) -> str:

@@ -46,9 +46,8 @@ def _summary(study: Study) -> str:
     parts = [f"{len(study.arms)} arms x {len(study.seeds)} seeds"] if study.arms else []
     if study.search:
         search = study.search
-        parts.append(
-            f"{search.trials} search trials ({search.sampler}, pruner {search.pruner}) over {len(search.space)} options"
-        )
+        how = f"{search.sampler}, pruner {search.pruner}" if search.pbt is None else "one population"
+        parts.append(f"{search.trials} search trials ({how}) over {len(search.space)} options")
     if data.kind == "synthetic" or data.root:
         teachers = len(compile_study(study).teachers)
         parts.append(f"{teachers} teachers to train" if teachers != 1 else "1 teacher to train")

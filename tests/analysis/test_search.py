@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from analysis.errors import MixedProtocols
 from analysis.search import search_table
+from analysis.search_sheet import search_sheet
+from orchestrator import keys
 from tests.analysis.recorded import PROTOCOL, SEARCH, StudyBuilder, Workbench, best, specification_of
 
 
@@ -66,3 +70,31 @@ def test_a_base_of_another_protocol_is_refused(workbench: Workbench) -> None:
 
 def test_a_study_without_a_search_has_no_such_table(workbench: Workbench, modules: StudyBuilder) -> None:
     assert search_table(workbench.read("modules")) is None
+
+
+def test_members_of_a_population_are_shown_with_their_schedules(workbench: Workbench) -> None:
+    search = SEARCH | {"space": {"distill.alpha": {}, "distill.beta": {}}, "trials": 3}
+    builder = workbench.study("population", specification_of("population", seeds=[0], search=search))
+    schedule = {"distill.alpha": [[1, 0.5], [3, 0.6], [5, 0.48]], "distill.beta": [[1, 2.0], [3, 1.6]]}
+    lineage = [[1, "search-1"], [3, "search-0"]]
+    tags = {"lineage": json.dumps(lineage), "schedule": json.dumps(schedule)}
+    params = {"distill.alpha": "0.5", "distill.beta": "2.0", "schedule": "[...]"}
+    builder.trial("search", 0, best(0.7), trial_id="search-0", params=params, **tags)
+    constant = {"schedule": json.dumps({"distill.alpha": [[1, 0.5]], "distill.beta": [[1, 2.0]]}), "lineage": "[]"}
+    builder.trial("search", 0, best(0.6), trial_id="search-1", params=params | {"schedule": "[]"}, **constant)
+    builder.trial("search", 0, None, trial_id="search-2", state=keys.RUNNING, **constant)
+    table = search_table(workbench.read("population"))
+    assert table is not None
+    assert table.parameters == ("distill.alpha", "distill.beta")
+    assert [trial.parameters for trial in table.trials] == [
+        ("0.5 to 0.48 in 2 steps", "2 to 1.6 in 1 step"),
+        ("0.5", "2"),
+        ("0.5", "2"),
+    ]
+    sheet = search_sheet(table)
+    assert sheet.remarks[0] == (
+        "search-0 was trained by search-1 from epoch 1, search-0 from epoch 3; in a study: set: "
+        "{distill.alpha: 0.5, distill.beta: 2.0, schedule: [{epoch: 3, option: distill.alpha, value: 0.6}, "
+        "{epoch: 3, option: distill.beta, value: 1.6}, {epoch: 5, option: distill.alpha, value: 0.48}]}"
+    )
+    assert [record["schedule"] for record in sheet.records][1] == "{distill.alpha: 0.5, distill.beta: 2.0}"

@@ -121,3 +121,37 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 
 def test_the_digest_is_that_of_the_written_bytes(tmp_path: Path) -> None:
     assert save_tensors(tmp_path / "a.pt", state_of(1)) == digest_of(tmp_path / "a.pt")
+
+
+def test_another_trainings_state_is_adopted_whole(folder: CheckpointFolder, tmp_path: Path) -> None:
+    """The follower has the donor's bytes, no state of its own, and the donor loses nothing."""
+    (folder.folder / "best.pt").write_bytes(b"the best epoch")
+    follower = CheckpointFolder(tmp_path / "follower")
+    follower.save(state_of(7), 2)
+    follower.save(state_of(8), 3)
+    digest = follower.adopt(folder.folder, 3, "best.pt")
+    assert digest == digest_of(folder.folder / "epoch-0003.pt") == digest_of(follower.folder / "epoch-0003.pt")
+    assert sorted(path.name for path in follower.folder.iterdir()) == ["best.pt", MANIFEST, "epoch-0003.pt"]
+    assert (follower.folder / "best.pt").read_bytes() == b"the best epoch"
+    adopted = follower.load()
+    assert adopted is not None
+    assert adopted["epoch"] == 3
+    assert follower.adopt(folder.folder, 3, "best.pt") == digest  # once more changes nothing
+    assert len(list(folder.folder.glob("epoch-*.pt"))) == 2
+
+
+@pytest.mark.parametrize("fault", ["no such epoch", "damaged", "no best"])
+def test_a_donor_without_a_whole_state_is_refused_and_changes_nothing(
+    folder: CheckpointFolder, tmp_path: Path, fault: str
+) -> None:
+    if fault != "no best":
+        (folder.folder / "best.pt").write_bytes(b"")
+    if fault == "damaged":
+        (folder.folder / "epoch-0003.pt").write_bytes(b"torn")
+    follower = CheckpointFolder(tmp_path / "follower")
+    follower.save(state_of(7), 3)
+    with pytest.raises(CheckpointError, match=r"no whole checkpoint of epoch|best\.pt: cannot be read"):
+        follower.adopt(folder.folder, 9 if fault == "no such epoch" else 3, "best.pt")
+    kept = follower.load()
+    assert kept is not None
+    assert torch.equal(kept["weights"], torch.full((64,), 7.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import pickle
 from typing import Any
@@ -13,13 +14,16 @@ from cdkd.config import (
     HEADS,
     PRESETS,
     TAU_AT_THETA_ONE,
+    AugmentationConfig,
     ConfigError,
     TrainingConfig,
+    annotation_at,
     declared_fields,
     downsampling_steps,
     field_at,
     from_mapping,
     resolve,
+    schedulable_paths,
     semantic_mapping,
     to_mapping,
 )
@@ -191,7 +195,9 @@ def test_every_field_is_either_in_the_identity_or_operational(path: str) -> None
     item = field_at(path)
     parents = [".".join(path.split(".")[:count]) for count in range(1, path.count(".") + 1)]
     operational = item.metadata["operational"] or any(field_at(parent).metadata["operational"] for parent in parents)
-    everything_on = resolve({"data.kind": "coco_layout", "data.train": [{"annotations": "a.json", "images": "a"}]})
+    step = {"epoch": 2, "option": "distill.alpha", "value": 3.0}
+    sources = [{"annotations": "a.json", "images": "a"}]
+    everything_on = resolve({"data.kind": "coco_layout", "data.train": sources, "schedule": [step]})
     plain = {"distill.sape.enabled": False, "distill.cca.enabled": False}
     adapter = resolve({"distill.logit_alignment": "fully_connected"})
     identity = semantic_mapping(everything_on) | semantic_mapping(resolve()) | semantic_mapping(adapter)
@@ -293,3 +299,66 @@ def test_teacher_configuration_is_plain_simcc_at_the_teachers_size() -> None:
     assert not teacher.needs_teacher
     assert (teacher.student.input_size, teacher.train.epochs, teacher.seed) == (128, 7, 5)
     assert teacher == resolve({"seed": 1}, to_mapping(config) | {"seed": 1}).for_teacher()
+
+
+ALPHA, BETA, TAU = "distill.alpha", "distill.beta", "distill.etht.init_tau"
+
+
+def scheduled(*steps: tuple[int, str, float], **layer: object) -> TrainingConfig:
+    """A training of ten epochs with a schedule."""
+    listed = [{"epoch": epoch, "option": option, "value": value} for epoch, option, value in steps]
+    return resolve({"train.epochs": 10, "schedule": listed}, {path.replace("__", "."): v for path, v in layer.items()})
+
+
+def test_a_schedule_holds_from_the_start_of_its_epochs_on() -> None:
+    config = scheduled((6, ALPHA, 4.0), (3, ALPHA, 2.0), (3, "data.augmentation.rotation_degrees", 10.0))
+    assert [config.at_epoch(epoch).distill.alpha for epoch in (1, 2, 3, 5, 6, 10)] == [1.0, 1.0, 2.0, 2.0, 4.0, 4.0]
+    assert config.at_epoch(3).data.augmentation.rotation_degrees == 10.0
+    assert config.at_epoch(6).schedule == ()
+    assert config.up_to(5).schedule == config.schedule[1:]
+    assert config.for_teacher().schedule == ()
+
+
+def test_what_may_change_during_a_training_is_a_number_and_no_shape() -> None:
+    assert schedulable_paths() == (
+        *(f"data.augmentation.{item.name}" for item in dataclasses.fields(AugmentationConfig)),
+        "simcc.label_smoothing",
+        ALPHA,
+        BETA,
+        TAU,
+        "train.learning_rate",
+        "train.weight_decay",
+    )
+    assert {annotation_at(path) for path in schedulable_paths()} == {float}
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        ((2, "distill.alpa", 1.0), "schedule[0].option: 'distill.alpa' cannot change during a training (did you mean"),
+        ((2, "train.epochs", 3.0), "schedule[0].option: 'train.epochs' cannot change during a training"),
+        ((1, ALPHA, 2.0), "schedule[0].epoch: must be at least 2, got 1"),
+        ((2, ALPHA, -1.0), "schedule[0].value: distill.alpha must be at least 0, got -1.0"),
+        ((2, TAU, 30.0), "schedule[0].value: distill.etht.init_tau must lie between tau_min=1.0"),
+    ],
+)
+def test_a_faulty_step_is_one_line(step: tuple[int, str, float], fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        scheduled(step)
+    assert len(caught.value.problems) == 1
+    assert str(caught.value).startswith(fault)
+
+
+def test_two_values_from_the_same_epoch_on_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"schedule\[1\]: distill.alpha has two values from epoch 2 on"):
+        scheduled((2, ALPHA, 2.0), (2, ALPHA, 3.0))
+
+
+def test_steps_that_change_nothing_are_not_part_of_the_identity() -> None:
+    plain = semantic_mapping(scheduled())
+    assert "schedule" not in plain
+    assert semantic_mapping(scheduled((3, ALPHA, 1.0), (11, ALPHA, 2.0))) == plain
+    off = {"distill__sape__enabled": False}
+    assert semantic_mapping(scheduled((3, ALPHA, 2.0), **off)) == semantic_mapping(scheduled(**off))
+    steps = [(3, ALPHA, 2.0), (3, BETA, 2.0)]
+    assert semantic_mapping(scheduled(*steps)) == semantic_mapping(scheduled(*reversed(steps))) != plain

@@ -156,6 +156,64 @@ def test_the_folder_of_another_training_is_refused(
         train(changed(tiny, {"distill.alpha": 0.5}), Recorder(), folder=whole[0], teacher_file=teacher_file)
 
 
+def steps(epoch: int, **values: float) -> list[dict[str, Any]]:
+    """A schedule that changes options from an epoch on; `__` stands for a dot."""
+    return [{"epoch": epoch, "option": name.replace("__", "."), "value": value} for name, value in values.items()]
+
+
+def test_a_checkpoint_is_gone_on_with_under_a_schedule_that_agrees_with_it_so_far(
+    tiny: TrainingConfig, teacher_file: Path, whole: tuple[Path, Recorder], tmp_path: Path
+) -> None:
+    """A training that is changed after an epoch, and stopped twice, ends as the same schedule from the start."""
+    changes = {"distill__alpha": 3.0, "distill__etht__init_tau": 6.0}
+    second = changed(tiny, {"schedule": steps(2, **changes)})
+    third = changed(tiny, {"schedule": [*steps(2, **changes), *steps(3, train__learning_rate=2e-3)]})
+    for config, last in ((tiny, 1), (second, 2), (third, 3)):
+        train(config, Recorder(last), folder=tmp_path / "pieces", teacher_file=teacher_file)
+        if last == 2:
+            with pytest.raises(ConfigError, match="other values of schedule"):
+                train(tiny, Recorder(), folder=tmp_path / "pieces", teacher_file=teacher_file)
+    at_once = Recorder()
+    train(third, at_once, folder=tmp_path / "at_once", teacher_file=teacher_file)
+    found, expected = (CheckpointFolder(tmp_path / name).load() for name in ("pieces", "at_once"))
+    assert found is not None
+    assert expected is not None
+    torch.testing.assert_close(found["distiller"], expected["distiller"], rtol=0, atol=0)
+    torch.testing.assert_close(found["optimizers"][0]["state"], expected["optimizers"][0]["state"], rtol=0, atol=0)
+    assert at_once.series("train/loss")[0] == whole[1].series("train/loss")[0]
+    assert at_once.series("diag/alpha")[1] > 2.5
+    assert at_once.series("diag/tau")[1] < whole[1].series("diag/tau")[1] - 5
+    assert at_once.series("train/learning_rate") == pytest.approx([1e-3, 1e-3, 2e-4])  # the milestone is after 2.4
+
+
+@pytest.fixture(scope="module")
+def unscheduled(tiny: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses of two epochs without distillation."""
+    recorder = Recorder()
+    train(changed(tiny, PLAIN, {"train.epochs": 2}), recorder, folder=tmp_path_factory.mktemp("plain"))
+    return recorder.series("train/loss")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("simcc__label_smoothing", 0.5),
+        ("data__augmentation__rotation_degrees", 80.0),
+        ("train__learning_rate", 1e-2),
+        ("train__weight_decay", 0.5),
+    ],
+)
+def test_a_step_acts_from_its_epoch_on_and_not_before(
+    tiny: TrainingConfig, unscheduled: list[float], tmp_path: Path, option: str, value: float
+) -> None:
+    recorder = Recorder()
+    config = changed(tiny, PLAIN, {"train.epochs": 2, "schedule": steps(2, **{option: value})})
+    train(config, recorder, folder=tmp_path)
+    losses = recorder.series("train/loss")
+    assert losses[0] == unscheduled[0]
+    assert losses[1] != unscheduled[1]
+
+
 def test_arms_of_a_seed_start_from_the_same_student_and_see_the_same_views(
     tiny: TrainingConfig, teacher_file: Path, whole: tuple[Path, Recorder], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from orchestrator.errors import Place, UserError
-from orchestrator.plan import SearchSpec
+from orchestrator.plan import PopulationSpec, SearchSpec
 from orchestrator.search_options import PRUNERS, SAMPLERS, canonical
 from orchestrator.space import conditions, encode, grid, read_space, suggest
 from orchestrator.study import load_study
@@ -217,6 +217,14 @@ class TestSearchSection:
             ("  trials: 1\n  enqueue: [{distill.beta: 1}]\n", "search.enqueue[0].distill.beta: is not sampled"),
             ("  trials: 1\n  enqueue: [{distill.alpha: 2}]\n", "2 is outside the space"),
             ("  trials: 1\n  enqueue: {}\n", "must be a list of sections"),
+            ("  trials: 4\n  pruner: asha\n  pbt: {interval: 2}\n", "search.pruner: does not go with search.pbt"),
+            ("  trials: 4\n  sampler: gp\n  pbt: {interval: 2}\n", "search.sampler: does not go with search.pbt"),
+            ("  trials: 1\n  pbt: {interval: 2}\n", "search.trials: is the number of members of the population"),
+            ("  trials: 4\n  pbt: {interval: 500}\n", "search.pbt.interval: must be less than train.epochs (210)"),
+            ("  trials: 4\n  pbt: {interval: 2, quantile: 0.6}\n", "search.pbt.quantile: must be at most 0.5, got 0.6"),
+            ("  trials: 4\n  pbt: {interval: 2, factors: []}\n", "search.pbt.factors: must name at least one factor"),
+            ("  trials: 4\n  pbt: {intervall: 2, interval: 2}\n", "(did you mean 'interval'?)"),
+            ("  trials: 4\n  pbt: {}\n", "search.pbt.interval: is missing"),
         ],
     )
     def test_a_faulty_search_is_one_line(self, tmp_path, lines, fault):
@@ -229,6 +237,51 @@ class TestSearchSection:
         found = faults(tmp_path, "  trials: 1\n  space: {distill.sape.kernels: {choices: [[3], [4]]}}\n")
         assert len(found) == 1
         assert "cannot be [4] here: distill.sape.kernels: kernel sizes must be odd" in found[0]
+
+    @pytest.mark.parametrize(
+        ("space", "fault"),
+        [
+            (
+                "student.backbone: {choices: [hrnet_w16]}",
+                "search.space.student.backbone: cannot change during a training",
+            ),
+            ("train.epochs: {low: 1, high: 9}", "search.space.train.epochs: cannot change during a training"),
+            ("simcc.task_scale: {low: 1, high: 9}", "these can: data.augmentation.half_body_probability"),
+        ],
+    )
+    def test_a_population_changes_only_what_may_change_during_a_training(self, tmp_path, space, fault):
+        (found,) = faults(tmp_path, f"  trials: 4\n  pbt: {{interval: 2}}\n  space: {{{space}}}\n")
+        assert found.startswith("study.yaml:")
+        assert fault in found
+
+    @pytest.mark.parametrize(
+        ("lines", "fault"),
+        [
+            (
+                "resources: {num_workers: 2}\n",
+                "resources.num_workers: a search by a population needs trials of one wor",
+            ),
+            ("resources: {backend: train}\n", "resources.backend: a search by a population needs trials of one worker"),
+            ("set: {distill.sape.enabled: false}\n", "search.space.distill.alpha: has no effect in this training"),
+            (
+                "set: {schedule: [{epoch: 3, option: distill.beta, value: 2}]}\n",
+                "search.pbt: finds the schedule itself",
+            ),
+        ],
+    )
+    def test_what_a_population_cannot_do_is_refused_in_one_line(self, tmp_path, lines, fault):
+        file = study_file(tmp_path, "  trials: 4\n  pbt: {interval: 2}\n" + self.SPACE)
+        file.write_text(file.read_text() + lines)
+        with pytest.raises(UserError) as caught:
+            load_study(file)
+        (found,) = caught.value.lines
+        assert found.startswith(f"{file}:")
+        assert fault in found
+
+    def test_a_population_is_read_with_rays_spellings(self, tmp_path):
+        spec = search_of(tmp_path, "  num_samples: 4\n  pbt: {perturbation_interval: 3, factors: [2]}\n" + self.SPACE)
+        assert (spec.sampler, spec.pruner, spec.trials) == ("pbt", "none", 4)
+        assert spec.pbt == PopulationSpec(interval=3, quantile=0.25, resample_probability=0.25, factors=(2.0,))
 
     def test_a_search_is_not_steered_by_the_test_split(self, tmp_path):
         path = study_file(tmp_path, "  trials: 1\n" + self.SPACE)

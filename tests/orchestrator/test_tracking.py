@@ -628,3 +628,51 @@ def test_the_thread_is_a_daemon_so_that_no_outage_keeps_a_process_alive(ledger: 
     (follower,) = [found for found in threading.enumerate() if found.name == "mlflow-projection"]
     assert follower.daemon
     thread.close(30)
+
+
+SPACE = {"distill.alpha": {"type": "float"}}
+POPULATION = SPECIFICATION | {"search": {"pbt": {"interval": 1}, "space": SPACE, "trials": 2}}
+
+
+def member(number: int, alpha: float, *steps: tuple[int, float]) -> dict[str, Any]:
+    schedule = [{"epoch": epoch, "value": value, "option": "distill.alpha"} for epoch, value in steps]
+    config = {"seed": 0, "distill": {"alpha": alpha}, "schedule": schedule}
+    overrides = {"distill.alpha": alpha, "schedule": schedule}
+    return spec(f"search-{number}", arm="search", number=number, config=config, overrides=overrides)
+
+
+def test_a_members_lineage_and_schedule_are_tags_and_its_parameters_those_it_ends_with(path: Path) -> None:
+    """MLflow's parameters cannot be changed, so none is written that may still change."""
+    with Ledger.open(path, writer=True) as ledger:
+        ledger.append(keys.INVOKED, {"specification": POPULATION})
+        for number, alpha in enumerate((0.5, 2.0)):
+            ledger.append(keys.STARTED, {"trial": member(number, alpha), "attempt": 1})
+        target = projection(ledger)
+        target.deliver(ledger.records())
+        before = runs_of(target)["search-0"].data
+        assert before.params == {"seed": "0"}
+        assert json.loads(before.tags[keys.SCHEDULE]) == {"distill.alpha": [[1, 0.5]]}
+        exploit = {"trial": member(0, 2.0, (2, 1.6)), "donor": "search-1", "values": {"distill.alpha": 1.6}}
+        ledger.append(keys.EVOLVED, {"epoch": 1, "exploits": [exploit]})
+        ledger.append(keys.STARTED, {"trial": exploit["trial"], "attempt": 2})
+        end = {"trial_id": "search-0", "attempt": 2, "state": keys.FINISHED, "summary": {}, "reason": "", "epoch": 3}
+        ledger.append(keys.ENDED, end)
+        target.deliver(ledger.records()[3:])
+        after = runs_of(target)["search-0"]
+    assert json.loads(after.data.tags[keys.LINEAGE]) == [[1, "search-1"], [2, "search-0"]]
+    assert json.loads(after.data.tags[keys.SCHEDULE]) == {"distill.alpha": [[1, 2.0], [2, 1.6]]}
+    assert after.data.params["distill.alpha"] == "2.0"
+    assert json.loads(after.data.params["schedule"]) == exploit["trial"]["config"]["schedule"]
+    assert keys.SCHEDULE not in plain_tags(target)
+
+
+def runs_of(target: MlflowProjection) -> dict[str, Any]:
+    """The study's runs in the store by trial id."""
+    attached = target._attached()
+    found = attached.client.search_runs([attached.experiment])
+    return {run.data.tags.get(keys.TRIAL, ""): run for run in found}
+
+
+def plain_tags(target: MlflowProjection) -> dict[str, str]:
+    """The tags of the study's own run."""
+    return dict(runs_of(target)[""].data.tags)

@@ -30,3 +30,14 @@ def test_a_search_is_its_sampler_its_budget_and_its_space() -> None:
     assert items.items[1] == ("Pruner", "none")
     assert isinstance(grid, Grid)
     assert ["distill.sape.projectors", "1 to 4", "distill.sape.enabled is true"] in texts(grid.sheet)
+
+
+def test_a_population_is_told_in_one_sentence() -> None:
+    pbt = {"interval": 2, "quantile": 0.25, "resample_probability": 0.1, "factors": [0.8, 1.25]}
+    items = next(iter(search_blocks(SEARCH | {"pbt": pbt})))
+    assert isinstance(items, Items)
+    assert items.items[-1] == (
+        "Population",
+        "every 2 epochs the worst 25 % go on from one of the best, each option drawn anew with probability 0.1, "
+        "else times 0.8 or 1.25",
+    )

@@ -199,3 +199,39 @@ def test_checkpoints_have_the_same_names_whatever_is_learned():
 def test_an_unknown_scalar_is_refused():
     with pytest.raises(ValueError, match="gamma"):
         curriculum(learned=("gamma",))
+
+
+# --------------------------------------------------------------------------- a schedule of the start values
+
+
+def test_a_temperature_that_is_not_learned_becomes_the_scheduled_one():
+    scalars = curriculum(learned=("alpha",))
+    scalars.move(tau_before=4.0, tau=9.0, alpha=0.5, beta=2.0)
+    assert float(scalars().tau) == pytest.approx(9.0, rel=1e-6)
+    assert torch.equal(scalars.theta_tau, curriculum(init_tau=9.0).theta_tau)
+
+
+def test_a_learned_temperature_keeps_its_distance_from_the_start():
+    scalars = curriculum()
+    with torch.no_grad():
+        scalars.theta_tau.add_(0.5)
+    scalars.move(tau_before=4.0, tau=9.0, alpha=0.5, beta=2.0)
+    assert float(scalars.theta_tau.detach()) == pytest.approx(theta_of_temperature(9.0, 1.0, 20.0) + 0.5, rel=1e-6)
+    before = scalars.theta_tau.clone()
+    scalars.move(tau_before=9.0, tau=9.0, alpha=0.5, beta=2.0)
+    assert torch.equal(scalars.theta_tau, before)
+
+
+def test_learned_weights_keep_their_learned_factor():
+    scalars = curriculum()
+    with torch.no_grad():
+        scalars.theta_alpha.fill_(0.7)
+    factor = float(scalars().alpha.detach()) / 0.5
+    scalars.move(tau_before=4.0, tau=4.0, alpha=3.0, beta=1.0)
+    assert float(scalars().alpha.detach()) == pytest.approx(3.0 * factor, rel=1e-6)
+    assert float(scalars().beta.detach()) == pytest.approx(1.0, rel=1e-6)
+
+
+def test_a_start_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match="tau must lie between 1"):
+        curriculum().move(tau_before=4.0, tau=30.0, alpha=0.5, beta=2.0)

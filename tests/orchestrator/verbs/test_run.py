@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.ledger import Ledger
+from orchestrator.compiler import compile_study
+from orchestrator.history import History
+from orchestrator.ledger import Ledger, read_from
+from orchestrator.study import load_study
 
 BASE = """
 data: {kind: synthetic, synthetic: {train_images: 24, val_images: 8, image_size: 64}}
@@ -138,3 +141,41 @@ def test_a_used_up_budget_names_what_was_left_out(study: Path, capsys: pytest.Ca
     study.write_text(STUDY)
     assert main(["run", str(study), "--in-process"]) == 0
     assert "2/2 trials, 2 finished" in capsys.readouterr().err
+
+
+POPULATION = """
+# Which step size when?
+study: rates
+base: small
+metric: {name: val/pckh@0.5, mode: max, select: best}
+search:
+  trials: 2
+  pbt: {interval: 1}
+  space: {train.learning_rate: {low: 1e-4, high: 1e-2, log: true}}
+"""
+
+
+def test_a_population_is_run_and_its_best_schedule_can_be_written_into_a_study(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study.write_text(POPULATION)
+    assert main(["validate", str(study)]) == 0
+    assert "2 search trials (one population) over 1 options" in capsys.readouterr().out
+    assert main(["plan", str(study)]) == 0
+    assert "search: 2 trials as a population, looked at every 1 epochs, over:" in capsys.readouterr().out
+    assert main(["run", str(study), "--in-process"]) == 0
+    table = capsys.readouterr()
+    assert "2 finished" in table.err
+    assert "waits for the other members" not in table.err
+    assert main(["status", "rates"]) == 0
+    status = capsys.readouterr().out
+    assert "population of 2 members: 1 of 1 looks, 1 went on from another's state" in status
+    line = next(line for line in status.splitlines() if "in a study: set: " in line).partition("set: ")[2]
+    assert f"set: {line}" in table.out
+    study.write_text(
+        POPULATION.replace("study: rates", "study: fixed").partition("search:")[0]
+        + f"ablation: {{arms: {{best: {line}}}}}\n"
+    )
+    (arm,) = compile_study(load_study(study)).trials
+    members = History.replay(read_from(study.parent / "results" / "rates" / "ledger.jsonl")[0]).trials.values()
+    assert arm.fingerprint in {member.spec.fingerprint for member in members}
