@@ -25,9 +25,10 @@ from orchestrator.execution import LOST, STOPPED, Job, Outcome
 from orchestrator.failpoints import failpoint
 from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import Ledger, LedgerError, Record, read_from
+from orchestrator.objectives import excess, needed, objectives, value_of
 from orchestrator.paths import StudyPaths
-from orchestrator.plan import Metric, Plan, TrialSpec
-from orchestrator.sampler import Evaluation, Proposal, Sampler
+from orchestrator.plan import Plan, TrialSpec
+from orchestrator.sampler import REJECTED, Evaluation, NoProposal, Proposal, Sampler, proposal_of
 from orchestrator.teachers import TeacherStore
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Conductor:
         self._tried: set[str] = set()
         self._proposals: dict[str, Proposal] = {}
         self._search_trials = search_trials
+        self._is_exhausted = False
         self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
@@ -238,15 +240,19 @@ class Conductor:
         if trial.spec.kind == TEACHER:
             self._end(trial, keys.FINISHED, outcome)
             return
-        value = value_of(self.plan.metric, outcome.summary, trial.epochs)
-        if value is None:
-            reason = f"the training reported no {self.plan.metric.name}"
-            self._end(trial, keys.FAILED, dataclasses.replace(outcome, reason=reason))
-        elif not math.isfinite(value):
-            reason = f"{self.plan.metric.name} is {value}"
-            self._end(trial, keys.DIVERGED, dataclasses.replace(outcome, reason=reason))
-        else:
-            self._end(trial, keys.FINISHED, outcome)
+        fault, state = self._fault(trial, outcome)
+        self._end(trial, state, dataclasses.replace(outcome, reason=fault) if fault else outcome)
+
+    def _fault(self, trial: TrialHistory, outcome: Outcome) -> tuple[str, str]:
+        """What a finished training lacks of what the study needs to know, and the state it is therefore in."""
+        search = self.plan.search if trial.spec.number >= 0 else None
+        for each in needed(search, self.plan.metric):
+            value = value_of(each, outcome.summary, trial.epochs)
+            if value is None:
+                return f"the training reported no {each.name}", keys.FAILED
+            if not math.isfinite(value):
+                return f"{each.name} is {value}", keys.DIVERGED
+        return "", keys.FINISHED
 
     def _left(self, trial: TrialHistory, outcome: Outcome) -> None:
         if trial.spec.trial_id in self._pruned:
@@ -412,7 +418,12 @@ class Conductor:
 
         if self._sampler is None or self._search_trials is None:
             raise ValueError("a plan with a search needs search_trials")
-        proposal = self._sampler.ask()
+        try:
+            proposal = self._sampler.ask()
+        except NoProposal as error:
+            logger.warning("%s: the search ends before its %d trials: %s", self.plan.study, self._trials_asked(), error)
+            self._is_exhausted = True
+            return
         try:
             spec, teacher = self._search_trials(self.plan, proposal.number, proposal.overrides)
         except (ConfigError, DataError) as error:
@@ -436,8 +447,12 @@ class Conductor:
         self._start(spec, 0)
         self._end(self.history.trials[name], keys.FAILED, Outcome(keys.FAILED, reason=reason))
 
+    def _trials_asked(self) -> int:
+        return self.plan.search.trials if self.plan.search is not None else 0
+
     def _remaining_proposals(self) -> int:
-        return self._sampler.remaining() if self._sampler is not None else 0
+        is_open = self._sampler is not None and not self._is_exhausted
+        return self._sampler.remaining() if self._sampler is not None and is_open else 0
 
     def _is_ready(self, spec: TrialSpec) -> bool:
         if any(twin.state == keys.RUNNING for twin in self._twins(spec)):
@@ -532,7 +547,9 @@ class Conductor:
             if record.event not in (keys.STARTED, keys.REUSED) or "search" not in record.data:
                 continue
             trial = self.history.trials[record.data["trial"]["trial_id"]]
-            proposal = Proposal(**record.data["search"])
+            proposal = proposal_of(record.data["search"])
+            for each in proposal.rejected:
+                found.setdefault(each.number, (each, Evaluation(each.number, "", REJECTED)))
             found.setdefault(proposal.number, (proposal, self._evaluation(trial)))
         return [found[number] for number in sorted(found)]
 
@@ -549,26 +566,22 @@ class Conductor:
     def _evaluation(self, trial: TrialHistory) -> Evaluation:
         is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried)
         state = keys.RUNNING if is_open and trial.spec.trial_id not in self._tried else trial.state
-        value = value_of(self.plan.metric, trial.summary, trial.epochs) if state == keys.FINISHED else None
-        return Evaluation(trial.spec.number, trial.spec.trial_id, state, value)
+        values = self._values(trial) if state == keys.FINISHED else ()
+        beyond = self._excess(trial) if state in (keys.FINISHED, keys.PRUNED) else ()
+        return Evaluation(trial.spec.number, trial.spec.trial_id, state, values, beyond)
 
+    def _values(self, trial: TrialHistory) -> tuple[float, ...]:
+        """The values of the objectives in their order; empty when one of them is missing."""
+        asked = objectives(self.plan.search, self.plan.metric)
+        values = [value_of(each, trial.summary, trial.epochs) for each in asked]
+        known = tuple(value for value in values if value is not None)
+        return known if len(known) == len(asked) else ()
 
-def value_of(metric: Metric, summary: dict[str, float], epochs: dict[int, dict[str, float]]) -> float | None:
-    """The study's score of a finished training, or None when it did not report it.
-
-    `best/<name>` and `final/<name>` of the summary count first; a number that only epochs report (a loss,
-    say) is taken from its best or last epoch; a cost such as `train_seconds` has one value.
-    """
-    section = "best" if metric.select == "best" else "final"
-    for name in (f"{section}/{metric.name}", metric.name):
-        if name in summary:
-            return summary[name]
-    values = [metrics[metric.name] for _, metrics in sorted(epochs.items()) if metric.name in metrics]
-    if not values:
-        return None
-    if metric.select == "last":
-        return values[-1]
-    return max(values) if metric.mode == "max" else min(values)
+    def _excess(self, trial: TrialHistory) -> tuple[float, ...]:
+        """How far a trial exceeds the limits of the search; empty when not all of them can be told."""
+        limits = self.plan.search.limits if self.plan.search is not None else {}
+        found = excess(limits, self.plan.metric.select, trial.summary, trial.epochs)
+        return tuple(found.values()) if len(found) == sum(map(len, limits.values())) else ()
 
 
 def _is_failure(trial: TrialHistory) -> bool:

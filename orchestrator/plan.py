@@ -57,17 +57,21 @@ class Resources:
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """A search by Optuna: sampler, pruner, budget and space (orchestrator.space)."""
+    """A search by Optuna: sampler, pruner, budget, space (orchestrator.space) and what is optimised."""
 
     sampler: str
     sampler_options: dict[str, Any]
     pruner: str  # none | median | asha | hyperband | any Optuna pruner by name
-    pruner_options: dict[str, Any]
+    pruner_options: dict[str, Any]  # with the defaults of orchestrator.search_options
     trials: int
     seed: int
     space: dict[str, Any]  # dotted path -> declaration, as written in the study (checked)
     training_seed: int
     enqueue: tuple[dict[str, Any], ...] = ()
+    objectives: tuple[Metric, ...] = ()  # several, in the order told to Optuna; none: the study's metric
+    constraints: tuple[dict[str, Any], ...] = ()  # orchestrator.constraints
+    limits: dict[str, dict[str, float]] = field(default_factory=dict)  # score or cost -> {min, max}
+    rungs: tuple[int, ...] = ()  # epochs at which the pruner compares trials, or would
 
 
 @dataclass(frozen=True)

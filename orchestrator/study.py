@@ -33,14 +33,23 @@ from cdkd.config import (
 )
 from cdkd.data.paths import DATA_ROOT_VARIABLE
 from orchestrator import settings
+from orchestrator.constraints import check_enqueued, read_constraints
 from orchestrator.design import BASELINE, MOST_ARMS, Arm, Component, Designer, read_components
 from orchestrator.errors import Place, Problem, UserError
 from orchestrator.library import base_names, find_base
 from orchestrator.metrics import column_fault, objective_fault
+from orchestrator.objectives import read_limits, read_objectives
 from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
 from orchestrator.plan import Metric, Resources, SearchSpec, TableSpec
 from orchestrator.reference import Reference, reference_column
-from orchestrator.search_options import canonical, check_sampler_fits, read_options
+from orchestrator.search_options import (
+    canonical,
+    check_sampler_fits,
+    check_sampler_takes,
+    read_options,
+    rungs,
+    with_defaults,
+)
 from orchestrator.sections import (
     AblationSection,
     MetricSection,
@@ -161,7 +170,8 @@ class _Loader:
         drafts: Sequence[Arm],
     ) -> Study:
         self._check_metric(section, config)
-        search = self._search(section.search, config, layers) if section.search else None
+        metric = Metric(section.metric.name, section.metric.mode, section.metric.select)
+        search = self._search(section.search, metric, config, layers) if section.search else None
         arms, merged = self._arms(drafts, components, layers)
         seeds = section.ablation.seeds or (config.seed,) if section.ablation else ()
         resources = Resources(**{name: getattr(section.resources, name) for name in Resources.__dataclass_fields__})
@@ -169,7 +179,7 @@ class _Loader:
             path=self.path,
             name=section.study,
             question=section.description or _opening_comment(self.path),
-            metric=Metric(section.metric.name, section.metric.mode, section.metric.select),
+            metric=metric,
             resources=resources,
             config=config,
             arms=arms,
@@ -306,23 +316,32 @@ class _Loader:
 
     # ---------------------------------------------------------------------------------------- search
 
-    def _search(self, section: SearchSection, config: TrainingConfig, layers: Layers) -> SearchSpec:
+    def _search(self, section: SearchSection, metric: Metric, config: TrainingConfig, layers: Layers) -> SearchSpec:
         node = self.root.value["search"]
         space = read_space(section.space, "search.space", self.problems)
         check_sampler_fits(section.sampler, space, node, self.problems)
         training_seed = config.seed if section.training_seed is None else section.training_seed
         self._check_combinations(space, section.space, layers)
-        return SearchSpec(
+        given = read_options("pruner", section.pruner, node, self.problems)
+        pruner_options = with_defaults(section.pruner, given, config.train.epochs)
+        search = SearchSpec(
             sampler=canonical(section.sampler),
             sampler_options=read_options("sampler", section.sampler, node, self.problems),
             pruner=canonical(section.pruner),
-            pruner_options=read_options("pruner", section.pruner, node, self.problems),
+            pruner_options=pruner_options,
             trials=section.trials,
             seed=section.seed,
             space=space,
             training_seed=training_seed,
             enqueue=read_enqueued(section.enqueue, space, "search.enqueue", self.problems),
+            objectives=read_objectives(section.objectives, metric, config, self.problems),
+            constraints=read_constraints(section.constraints, space, self.problems),
+            limits=read_limits(section.limits, config, self.problems),
+            rungs=() if self.problems else rungs(pruner_options, config.train.epochs),
         )
+        check_enqueued(search.enqueue, search.constraints, section.enqueue, self.problems)
+        check_sampler_takes(search, node, self.problems)
+        return search
 
     def _check_combinations(self, space: Mapping[str, Mapping[str, Any]], node: Node, layers: Layers) -> None:
         """Try every extreme value of every option, by itself, against the rules between options."""

@@ -7,14 +7,18 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.compiler import compile_study
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.plan import Plan, TrialSpec
+from orchestrator.search_notes import search_notes, unproven, warnings
 from orchestrator.study import Study
 from orchestrator.verbs.printing import print_table
 from orchestrator.verbs.study_arguments import add_study_arguments, load
+
+if TYPE_CHECKING:
+    from orchestrator.history import TrialHistory
 
 HEADINGS = ("arm", "seeds", "changes", "epochs", "teacher", "done")
 
@@ -35,26 +39,36 @@ def run(args: argparse.Namespace) -> int:
     """
     study = load(args)
     plan = compile_study(study)
-    finished = finished_fingerprints(StudyPaths(results_folder(args.results), plan.study).ledger)
+    ledger = StudyPaths(results_folder(args.results), plan.study).ledger
+    finished = finished_fingerprints(ledger)
     _print_head(plan)
     rows = [_row(plan, arm, finished) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
     rows += [_teacher_row(spec, finished) for spec in plan.teachers]
     print_table(HEADINGS, rows)
-    sys.stdout.write("".join(f"{line}\n" for line in _notes(study, plan, finished)))
+    sys.stdout.write("".join(f"{line}\n" for line in _notes(study, plan, finished, ledger)))
     return 0
 
 
 def finished_fingerprints(ledger: Path) -> set[str]:
     """Fingerprints of the trainings that this study's ledger holds as finished."""
+    return {trial.spec.fingerprint for trial in _finished(ledger)}
+
+
+def full_trials(ledger: Path) -> int:
+    """How many trials of the study's search were trained to the end, by its ledger."""
+    return sum(trial.spec.number >= 0 for trial in _finished(ledger))
+
+
+def _finished(ledger: Path) -> list[TrialHistory]:
     if not ledger.exists():
-        return set()
+        return []
     from orchestrator import keys
     from orchestrator.history import History
     from orchestrator.ledger import Ledger
 
     with Ledger.open(ledger, writer=False) as opened:
         history = History.replay(opened.records())
-    return {trial.spec.fingerprint for trial in history.trials.values() if trial.state == keys.FINISHED}
+    return [trial for trial in history.trials.values() if trial.state == keys.FINISHED]
 
 
 def student_epochs(plan: Plan) -> int:
@@ -104,12 +118,12 @@ def _done(specs: Sequence[TrialSpec], finished: set[str]) -> str:
     return f"{sum(spec.fingerprint in finished for spec in specs)}/{len(specs)}"
 
 
-def _notes(study: Study, plan: Plan, finished: set[str]) -> list[str]:
+def _notes(study: Study, plan: Plan, finished: set[str], ledger: Path) -> list[str]:
     notes = [f"{double} is the same training as {kept}: trained once" for double, kept in study.merged.items()]
     if plan.search:
-        search = plan.search
-        notes.append(f"search: {search.trials} trials by {search.sampler}, pruner {search.pruner}, over:")
-        notes += [f"  {path}: {_declaration(declaration)}" for path, declaration in search.space.items()]
+        notes += search_notes(plan.search)
+        notes += [f"warning: {line}" for line in warnings(study)]
+        notes += unproven(plan.search, full_trials(ledger))
     open_trials = [spec for spec in plan.trials if spec.fingerprint not in finished]
     students = len(plan.trials) + (plan.search.trials if plan.search else 0)
     done = f", {len(plan.trials) - len(open_trials)} of them done" if finished else ""
@@ -117,15 +131,3 @@ def _notes(study: Study, plan: Plan, finished: set[str]) -> list[str]:
         f"{students} student trainings{done}, {len(plan.teachers)} teachers, {student_epochs(plan)} student epochs"
     )
     return notes
-
-
-def _declaration(declaration: Mapping[str, Any]) -> str:
-    """A declaration of a space in one line."""
-    when = "".join(
-        f" when {parent} is {' or '.join(map(json.dumps, allowed))}" for parent, allowed in declaration["when"].items()
-    )
-    if declaration["type"] == "categorical":
-        return f"one of {', '.join(map(json.dumps, declaration['choices']))}{when}"
-    log = ", log" if declaration["log"] else ""
-    step = f", step {declaration['step']}" if declaration["step"] else ""
-    return f"{declaration['type']} in [{declaration['low']}, {declaration['high']}]{log}{step}{when}"

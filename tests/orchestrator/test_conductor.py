@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator import keys
-from orchestrator.conductor import WAIT, value_of
+from orchestrator.conductor import WAIT
 from orchestrator.execution import Job, Outcome
 from orchestrator.ledger import Record, read_from
+from orchestrator.objectives import value_of
 from orchestrator.plan import Metric
 from tests.orchestrator.plans import (
     METRIC,
