@@ -20,11 +20,13 @@ import argparse
 import hashlib
 import heapq
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -272,67 +274,73 @@ def optuna_alone(
 # -------------------------------------------------------------------------------------------- measuring
 
 
-def measure(folder: Path, tasks: Sequence[str], seeds: int, pruners: Sequence[str]) -> dict[str, Any]:
+def measure(folder: Path, tasks: Sequence[str], seeds: int, pruners: Sequence[str], jobs: int = 1) -> dict[str, Any]:
     """Run every arm on every task and seed.
 
     Raises:
         AssertionError: our driver with one worker proposes otherwise than Optuna, re-seeded as documented.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for task in tasks:
-        surrogate = Surrogate(folder, task)
-        _check_same(surrogate)
-        found[task] = _regrets(surrogate, _arms(surrogate, pruners), seeds)
-        print(f"task {task} done", file=sys.stderr, flush=True)
-    arms = list(next(iter(found.values())))
-    by_arm = {arm: np.stack([found[task][arm] for task in tasks]) for arm in arms if arm != "random"}
-    random = np.stack([found[task]["random"] for task in tasks])
+    arms = ["optuna", "ours_1", "ours_8", *(f"ours_{name}" for name in pruners)]
+    check_same(Surrogate(folder, tasks[0]))
+    asked = [(folder, task, arm, seed) for seed in range(seeds) for task in tasks for arm in arms]
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        answers = dict(zip(asked, pool.map(run_one, asked), strict=True))
+    found = {
+        task: _regrets(
+            Surrogate(folder, task),
+            {arm: np.stack([answers[folder, task, arm, seed][0] for seed in range(seeds)]) for arm in arms},
+        )
+        for task in tasks
+    }
+    by_arm = {arm: np.stack([found[task][arm] for task in tasks]) for arm in ("random", *arms)}
     rng = np.random.default_rng(0)
     return {
         "name": "search",
         "tasks": list(tasks),
         "seeds": seeds,
-        "random_seeds": random.shape[1],
+        "random_seeds": RANDOM_SEEDS,
         "marks": list(MARKS),
-        "arms": {"random": _described(random, random, rng)}
-        | {arm: _described(regrets, random, rng) for arm, regrets in by_arm.items()},
+        "arms": {arm: _described(regrets, by_arm["random"], rng) for arm, regrets in by_arm.items()},
         "differences": {
             "ours_1 - optuna": _difference(by_arm["ours_1"], by_arm["optuna"], rng),
             "ours_8 - ours_1": _difference(by_arm["ours_8"], by_arm["ours_1"], rng),
         },
+        "seconds": {arm: float(np.mean([s for (*_, own, _), (_, s) in answers.items() if own == arm])) for arm in arms},
         "environment": environment(),
     }
 
 
-def _arms(surrogate: Surrogate, pruners: Sequence[str]) -> dict[str, Callable[[int], Trace]]:
-    def pruned(name: str) -> Callable[[int], Trace]:
-        return lambda seed: ours(surrogate, search_spec(seed, name, 20 * BUDGET), 1)[0]
+def run_one(asked: tuple[Path, str, str, int]) -> tuple[np.ndarray, float]:
+    """Best values after 1, 2, ... full trainings of one search, and the seconds it took."""
+    folder, task, arm, seed = asked
+    surrogate, began = Surrogate(folder, task), time.perf_counter()
+    pruner = arm.removeprefix("ours_")
+    if arm == "optuna":
+        trace = optuna_alone(surrogate, seed)[0]
+    elif pruner.isdigit():
+        trace = ours(surrogate, search_spec(seed), int(pruner))[0]
+    else:
+        trace = ours(surrogate, search_spec(seed, pruner, 20 * BUDGET), 1)[0]
+    return trace.best(np.arange(1, BUDGET + 1)), time.perf_counter() - began
 
-    return {
-        "optuna": lambda seed: optuna_alone(surrogate, seed)[0],
-        "ours_1": lambda seed: ours(surrogate, search_spec(seed), 1)[0],
-        "ours_8": lambda seed: ours(surrogate, search_spec(seed), 8)[0],
-        **{f"ours_{name}": pruned(name) for name in pruners},
-    }
 
+def check_same(surrogate: Surrogate) -> None:
+    """Our driver with one worker proposes what Optuna alone does, with its sampler seeded as ours documents.
 
-def _check_same(surrogate: Surrogate) -> None:
+    Raises:
+        AssertionError: it does not.
+    """
     search = search_spec(0)
     assert ours(surrogate, search, 1)[1] == optuna_alone(surrogate, 0, reseeded=search)[1]
 
 
-def _regrets(surrogate: Surrogate, arms: Mapping[str, Callable[[int], Trace]], seeds: int) -> dict[str, np.ndarray]:
-    """Arm -> (seeds, BUDGET) regrets after 1, 2, ... full trainings."""
-    grid = np.arange(1, BUDGET + 1)
+def _regrets(surrogate: Surrogate, best: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arm -> (seeds, BUDGET) regrets after 1, 2, ... full trainings; random search among them."""
     drawn = surrogate.ask(draw(REFERENCE, np.random.default_rng(12345)), [EPOCHS])[:, 0, 1]
-    best = {"random": np.maximum.accumulate(drawn[: RANDOM_SEEDS * BUDGET].reshape(RANDOM_SEEDS, BUDGET), axis=1)}
-    for arm, run in arms.items():
-        began = time.perf_counter()
-        best[arm] = np.stack([run(seed).best(grid) for seed in range(seeds)])
-        print(f"  {arm}: {(time.perf_counter() - began) / seeds:.1f} s a run", file=sys.stderr, flush=True)
+    random = np.maximum.accumulate(drawn[: RANDOM_SEEDS * BUDGET].reshape(RANDOM_SEEDS, BUDGET), axis=1)
     top = max(drawn.max(), *(values.max() for values in best.values()))
     scale = top - np.median(drawn)
-    return {arm: np.minimum((top - values) / scale, 1.0) for arm, values in best.items()}
+    return {arm: np.minimum((top - values) / scale, 1.0) for arm, values in {"random": random, **best}.items()}
 
 
 def _described(regrets: np.ndarray, random: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
@@ -414,8 +422,9 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="OpenML tasks")
     parser.add_argument("--seeds", type=int, default=5, help="searches of each arm and task")
     parser.add_argument("--pruners", nargs="*", default=["asha"], help="arms with a pruner at its defaults")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     args = parser.parse_args()
-    report = measure(surrogate_folder(args.surrogate), args.tasks, args.seeds, args.pruners)
+    report = measure(surrogate_folder(args.surrogate), args.tasks, args.seeds, args.pruners, args.jobs)
     print(lines(report))
     print(write(report))
 

@@ -138,10 +138,11 @@ class Sampler:
         make_sampler(search, 0)
         self._study = self._open()
         self._trials: dict[int, optuna.Trial] = {}
+        self._count()
 
     def remaining(self) -> int:
         """How many more proposals the budget allows; one that broke a constraint costs nothing."""
-        return max(0, self._budget - self._kept())
+        return max(0, self._budget - self._kept)
 
     def ask(self) -> Proposal:
         """A new proposal that keeps the constraints.
@@ -154,6 +155,7 @@ class Sampler:
             proposal = self._ask(is_random=attempt >= SAMPLED and self._search.sampler not in EXHAUSTIVE)
             fault = broken(self._search.constraints, proposal.overrides)
             if not fault:
+                self._kept += 1
                 return replace(proposal, rejected=tuple(rejected))
             rejected.append(self._reject(replace(proposal, broken=fault)))
         raise NoProposal(f"{len(rejected)} proposals in a row break a constraint, the last {rejected[-1].broken}")
@@ -161,17 +163,18 @@ class Sampler:
     def _ask(self, *, is_random: bool) -> Proposal:
         from optuna.distributions import distribution_to_json
 
-        number, kept = len(self._study.get_trials(deepcopy=False)), self._kept()
-        if kept < len(self._search.enqueue):
-            self._study.enqueue_trial(encode(self._search.enqueue[kept]))
+        number = self._asked
+        if self._kept < len(self._search.enqueue):
+            self._study.enqueue_trial(encode(self._search.enqueue[self._kept]))
         search = replace(self._search, sampler="random", sampler_options={}) if is_random else self._search
         self._study.sampler = make_sampler(search, number)
         with _quiet():
             trial = self._study.ask()
             overrides = suggest(trial, self._search.space)
         self._trials[number] = trial
+        self._asked += 1
         self._study.sampler = _neutral(self._search)
-        frozen = self._study.get_trials(deepcopy=False)[number]
+        frozen = self._study._storage.get_trial(trial._trial_id)
         return Proposal(
             number=number,
             overrides=overrides,
@@ -186,8 +189,11 @@ class Sampler:
         self.tell(Evaluation(proposal.number, "", REJECTED))
         return proposal
 
-    def _kept(self) -> int:
-        return sum(CONSTRAINT not in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
+    def _count(self) -> None:
+        """How many proposals there are, and how many of them kept the constraints. Nobody else writes the file."""
+        trials = self._study.get_trials(deepcopy=False)
+        self._asked = len(trials)
+        self._kept = sum(CONSTRAINT not in trial.user_attrs for trial in trials)
 
     def mark(self, number: int, trial_id: str) -> None:
         """Write the trial's id on the Optuna trial, for dashboards and for `synchronise`."""
@@ -227,6 +233,7 @@ class Sampler:
         finite = [report for report in reports if math.isfinite(report[2]) and len(self._directions) == 1]
         if not self._agrees(evaluations, finite):
             self._rebuild(evaluations, finite)
+            self._count()
 
     def _agrees(
         self, evaluations: Sequence[tuple[Proposal, Evaluation]], reports: Sequence[tuple[int, int, float]]
@@ -302,11 +309,13 @@ class Sampler:
 
     def _study_attributes(self) -> dict[str, Any]:
         stored = self._study._storage.get_study_system_attrs(self._study._study_id)
-        numbers = {trial._trial_id: trial.number for trial in self._study.get_trials(deepcopy=False)}
         series = {name: value for name, value in stored.items() if name.startswith(QMC)}
         parents = {name: value for name, value in stored.items() if PARENTS in name}
-        newest = max(parents, key=lambda name: int(name.rpartition(":")[2]), default=None)
-        return series | ({newest: [numbers[trial] for trial in parents[newest]]} if newest is not None else {})
+        if not parents:
+            return series
+        numbers = {trial._trial_id: trial.number for trial in self._study.get_trials(deepcopy=False)}
+        newest = max(parents, key=lambda name: int(name.rpartition(":")[2]))
+        return series | {newest: [numbers[trial] for trial in parents[newest]]}
 
     def _restore_study_attributes(self, proposal: Proposal) -> None:
         trials = self._study.get_trials(deepcopy=False) if proposal.study_attributes else []
