@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis import protocols
 from analysis.columns import Column, column, table_columns
+from analysis.frames import SEARCH_ARM
 from analysis.statistics import (
     INTERVALS,
     Difference,
@@ -23,7 +24,6 @@ from analysis.statistics import (
 from analysis.store import METRICS, StudyRecord
 from orchestrator import keys
 
-SEARCH_ARM = "search"
 MISSING = "missing"
 T_INTERVAL = "t"
 

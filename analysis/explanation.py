@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 
 from analysis import protocols
 from analysis.ablation import (
-    SEARCH_ARM,
     AblationTable,
     Absence,
     Cell,
@@ -27,6 +26,7 @@ from analysis.columns import SELECTED, SPLITS, Column
 from analysis.database import shown
 from analysis.errors import UnknownCell
 from analysis.evaluation_noise import EvaluationNoise, Instances, InstancesError, PairedImages
+from analysis.frames import SEARCH_ARM
 from analysis.provenance import AGGREGATION
 from analysis.search import SearchTrial, search_table
 from analysis.sheet import CONFIDENCE, SELECTION, cell_text, difference_text, number, seeds_text, signed

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import protocols
-from analysis.ablation import MISSING, SEARCH_ARM, current_trials, student_trials
+from analysis.ablation import MISSING, current_trials, student_trials
 from analysis.columns import SELECTED, Column, column
 from analysis.errors import NotDrawable, StoreError
 from analysis.figures.style import Look, looks
+from analysis.frames import SEARCH_ARM
 from analysis.store import METRICS, Store, StudyRecord
 from orchestrator import keys
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.ablation import SEARCH_ARM, current_trials, student_trials
+from analysis.ablation import current_trials, student_trials
+from analysis.frames import SEARCH_ARM
 from analysis.store import METRICS, Store, StudyRecord
 from orchestrator import keys
 
