@@ -360,7 +360,7 @@ def speed_up(regrets: np.ndarray, random: np.ndarray) -> float:
     """Random's whole budget over the budget at which the mean regret is as small as random's at its end; 0: never."""
     target = random.mean(axis=(0, 1))[-1]
     reached = np.flatnonzero(regrets.mean(axis=(0, 1)) <= target)
-    return BUDGET / (reached[0] + 1) if len(reached) else 0.0
+    return random.shape[-1] / float(reached[0] + 1) if len(reached) else 0.0
 
 
 def _resampled(regrets: np.ndarray, rng: np.random.Generator) -> np.ndarray:

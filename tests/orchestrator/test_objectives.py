@@ -40,7 +40,9 @@ RESULTS = ((0.5, 3.0), (0.7, 5.0), (0.4, 4.0), (0.6, 2.0))  # score and cost; th
 
 
 def test_objectives_and_limits_are_read(tmp_path):
-    search = read(tmp_path, STUDY.format(more=f"{TWO}\n  limits: {{params_m: {{max: 30}}, val/pckh@0.1: {{min: 0.2}}}}"))
+    search = read(
+        tmp_path, STUDY.format(more=f"{TWO}\n  limits: {{params_m: {{max: 30}}, val/pckh@0.1: {{min: 0.2}}}}")
+    )
     assert search.search is not None
     assert objectives(search.search, search.metric) == BOTH
     assert search.search.limits == {"params_m": {"max": 30}, "val/pckh@0.1": {"min": 0.2}}
@@ -137,7 +139,12 @@ def test_values_are_told_in_order_and_survive_a_rebuild(tmp_path: Path, sampler:
     (tmp_path / "tiny" / "optuna.db").unlink()
     kill(open_conductor(plan, tmp_path))
     for old, new in zip(before, stored(tmp_path), strict=True):
-        assert (old.params, old.values, old.state, old.system_attrs) == (new.params, new.values, new.state, new.system_attrs)
+        assert (old.params, old.values, old.state, old.system_attrs) == (
+            new.params,
+            new.values,
+            new.state,
+            new.system_attrs,
+        )
 
 
 def test_an_objective_that_was_not_reported_fails_the_trial(tmp_path: Path) -> None:

@@ -190,12 +190,12 @@ class TestConditionalSpaces:
     )
     def test_every_sampler_takes_conditions_and_choices_of_lists(self, tmp_path, sampler, options):
         plan = make_plan(
-            search=learning_rates(space=CONDITIONAL, sampler=sampler, sampler_options=options, trials=10, seed=5)
+            search=learning_rates(space=CONDITIONAL, sampler=sampler, sampler_options=options, trials=8, seed=5)
         )
         conductor = open_conductor(plan, tmp_path, search_trials=_trial)
         play(conductor, quality)
         proposals = [trial.spec.overrides for trial in conductor.history.trials.values()]
-        assert len(proposals) == 10
+        assert len(proposals) == 8
         assert {"distill.sape.kernels" in each for each in proposals} == {True, False}
         for each in proposals:
             assert ("distill.sape.kernels" in each) == each["distill.sape.enabled"]
@@ -217,7 +217,9 @@ def _trial(plan: Plan, number: int, overrides: dict[str, Any]) -> Any:
 class TestTwins:
     def test_proposals_that_differ_in_what_nothing_reads_are_trained_once(self, tmp_path):
         """Without SAPE the number of its projectors changes nothing: all proposals are one training."""
-        space = {"distill.sape.projectors": {"type": "int", "low": 1, "high": 8, "log": False, "step": None, "when": {}}}
+        space = {
+            "distill.sape.projectors": {"type": "int", "low": 1, "high": 8, "log": False, "step": None, "when": {}}
+        }
         plan = long_plan(learning_rates(space=space, sampler="random", trials=5))
         conductor = open_conductor(plan, tmp_path, search_trials=search_trial)
         assert len(play(conductor, quality)) == 1
@@ -239,9 +241,7 @@ class TestTwins:
     def test_a_twin_of_a_pruned_trial_is_not_trained_either(self, tmp_path):
         space = {"train.batch_size": {"type": "categorical", "choices": [4, 8], "when": {}}}
         options = {"min_resource": 1, "reduction_factor": 2}
-        plan = long_plan(
-            learning_rates(space=space, sampler="random", trials=8, pruner="asha", pruner_options=options)
-        )
+        plan = long_plan(learning_rates(space=space, sampler="random", trials=8, pruner="asha", pruner_options=options))
         conductor = open_conductor(plan, tmp_path, search_trials=search_trial)
         first: list[int] = []
 

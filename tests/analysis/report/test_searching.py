@@ -30,3 +30,16 @@ def test_a_search_is_its_sampler_its_budget_and_its_space() -> None:
     assert items.items[1] == ("Pruner", "none")
     assert isinstance(grid, Grid)
     assert ["distill.sape.projectors", "1 to 4", "distill.sape.enabled is true"] in texts(grid.sheet)
+
+
+def test_objectives_rules_and_limits_are_told_where_there_are_any() -> None:
+    both = [{"name": "val/ap", "mode": "max"}, {"name": "gmacs", "mode": "min"}]
+    rule = {"left": "distill.alpha", "op": "<", "right": "distill.beta", "when": {"distill.sape.enabled": [True]}}
+    limits = {"params_m": {"min": 1.0, "max": 30.0}}
+    items, _ = search_blocks(SEARCH | {"objectives": both, "constraints": [rule], "limits": limits})
+    assert isinstance(items, Items)
+    assert items.items[2:5] == (
+        ("Objectives", "val/ap (max); gmacs (min)"),
+        ("Constraints", "distill.alpha < distill.beta where distill.sape.enabled is true"),
+        ("Limits", "params_m at least 1 and at most 30"),
+    )
