@@ -566,8 +566,9 @@ class Conductor:
     def _evaluation(self, trial: TrialHistory) -> Evaluation:
         is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried)
         state = keys.RUNNING if is_open and trial.spec.trial_id not in self._tried else trial.state
-        values = self._values(trial) if state == keys.FINISHED else ()
         beyond = self._excess(trial) if state in (keys.FINISHED, keys.PRUNED) else ()
+        is_known = bool(beyond) or self.plan.search is None or not self.plan.search.limits
+        values = self._values(trial) if state == keys.FINISHED and is_known else ()
         return Evaluation(trial.spec.number, trial.spec.trial_id, state, values, beyond)
 
     def _values(self, trial: TrialHistory) -> tuple[float, ...]:

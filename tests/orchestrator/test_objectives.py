@@ -212,6 +212,16 @@ def test_optuna_is_told_how_far_a_trial_exceeds_its_limits(tmp_path: Path, sampl
     assert [trial.constraints for trial in stored(tmp_path)] == [{"0": -2.0}, {"0": 4.0}]
 
 
+def test_a_limit_that_came_later_fails_trials_that_did_not_report_it(tmp_path: Path) -> None:
+    """Optuna's samplers refuse trials of which some have constraints and some have none."""
+    first = open_conductor(limited(limits={}, sampler="gp"), tmp_path)
+    finish(first, ((0.5,), (0.6,)), LIMITED[:1])
+    kill(first)
+    second = open_conductor(limited(sampler="gp"), tmp_path)
+    finish(second, ((0.5, 28.0),), LIMITED)
+    assert [trial.state.name for trial in stored(tmp_path)] == ["FAIL", "FAIL", "COMPLETE"]
+
+
 def test_a_sampler_keeps_away_from_what_exceeds_a_limit(tmp_path: Path) -> None:
     """The score grows with the step size, and so does the size of the network; the limit cuts off the better half."""
     conductor = open_conductor(limited(trials=24, seed=2), tmp_path)
