@@ -27,7 +27,7 @@ from analysis.database import shown
 from analysis.errors import UnknownCell
 from analysis.evaluation_noise import EvaluationNoise, Instances, InstancesError, PairedImages
 from analysis.provenance import AGGREGATION
-from analysis.search import SearchTrial, search_table
+from analysis.search import SearchTable, search_table
 from analysis.sheet import CONFIDENCE, SELECTION, cell_text, difference_text, number, seeds_text, signed
 from analysis.store import StudyRecord
 from orchestrator import keys
@@ -109,12 +109,19 @@ def explain(record: StudyRecord, row: str, column: str, choices: Choices) -> Exp
         MixedProtocols: if there can be no table.
     """
     table = ablation_table(record, choices)
+    search = search_table(record, choices.allow, top=len(record.trials))
+    trials = [trial.trial_id for trial in search.trials] if search else []
+    if search is not None and row in trials:
+        return _of_trial(record, _searched_column(search, table, column), row)
     position = find_column(table, column)
-    trials = [trial.trial_id for trial in _search_trials(record, choices)]
-    if row in trials:
-        return _of_trial(record, table.columns[position], row)
     found = find_row(table, row, trials)
     return _of_arm(record, table, found, position)
+
+
+def _searched_column(search: SearchTable, table: AblationTable, name: str) -> Column:
+    """A column of the search's table, which has its objectives and limited numbers; else one of the arms' table."""
+    own = [each for each in search.others if name in (each.metric, each.stored, each.title, each.heading)]
+    return own[0] if own else table.columns[find_column(table, name)]
 
 
 def find_row(table: AblationTable, name: str, others: Sequence[str] = ()) -> Row:
@@ -164,11 +171,6 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> UnknownCell:
 
 def _listed(rows: Sequence[Row]) -> str:
     return ", ".join(row.arm for row in rows)
-
-
-def _search_trials(record: StudyRecord, choices: Choices) -> Sequence[SearchTrial]:
-    search = search_table(record, choices.allow, top=len(record.trials))
-    return search.trials if search else ()
 
 
 def _of_arm(record: StudyRecord, table: AblationTable, row: Row, position: int) -> Explanation:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from analysis.errors import StoreError
 from orchestrator import keys
 
+SEARCH_ARM = "search"
 METRICS = "metrics."  # prefixes of the wide columns, as in the frames of mlflow.search_runs
 PARAMS = "params."
 TAG_COLUMNS = {

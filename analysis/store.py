@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ from analysis.frames import (
     EPOCH_COLUMNS,
     METRICS,
     PARAMS,
+    SEARCH_ARM,
     STUDY_KIND,
     TAG_COLUMNS,
     TRIAL_KINDS,
@@ -72,12 +73,15 @@ class StudyRecord:
             TAG_COLUMNS (seed as int, -1 where none; protocol as a dict), `params.<dotted path>` (text),
             `metrics.<name>` (scores in [0, 1]; an epoch metric holds its last value); NaN where a run has none.
         uri: where the store is.
+        early: of a search, the metric after the epochs at which its pruner compares trials (EPOCH_COLUMNS), of the
+            trials that were trained to the end.
     """
 
     study: str
     specification: dict[str, Any]
     trials: pd.DataFrame
     uri: str
+    early: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EPOCH_COLUMNS))
 
 
 class Reader(Protocol):
@@ -143,7 +147,16 @@ class Store:
         """
         stored = None if metrics is None else [keys.mlflow_name(name) for name in metrics]
         specification = self.specification(study)
-        return StudyRecord(study, specification, trials_frame(self._reader.trials(study, stored, params)), self.uri)
+        trials = trials_frame(self._reader.trials(study, stored, params))
+        return StudyRecord(study, specification, trials, self.uri, self._early(trials, specification))
+
+    def _early(self, trials: pd.DataFrame, specification: dict[str, Any]) -> pd.DataFrame:
+        rungs = (specification.get("search") or {}).get("rungs") or ()
+        searched = trials[(trials["arm"] == SEARCH_ARM) & (trials["state"] == keys.FINISHED)] if rungs else trials[:0]
+        if searched.empty:
+            return pd.DataFrame(columns=EPOCH_COLUMNS)
+        epochs = self.epochs(searched, [specification["metric"]["name"]])
+        return epochs[epochs["epoch"].isin(list(rungs))].reset_index(drop=True)
 
     def epochs(self, trials: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         """One row per trial, epoch and metric (EPOCH_COLUMNS), in the order of trials, metrics and epochs.

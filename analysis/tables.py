@@ -11,7 +11,7 @@ from analysis.ablation_sheet import ablation_sheet
 from analysis.columns import table_columns
 from analysis.extent import SECONDS
 from analysis.render import FORMATS, sidecar
-from analysis.search import search_table
+from analysis.search import search_columns, search_table
 from analysis.search_sheet import search_sheet
 from analysis.sheet import Sheet
 from analysis.store import Store, StudyRecord
@@ -25,8 +25,10 @@ def read(store: Store, study: str, choices: Choices = DEFAULT) -> StudyRecord:
     """
     specification = store.specification(study)
     columns = table_columns(chosen_layout(specification, choices), specification["metric"])
-    params = None if specification.get("search") else ()
-    return store.read(study, metrics=[*(each.stored for each in columns), SECONDS], params=params)
+    search = specification.get("search")
+    searched = search_columns(specification) if search else ()
+    names = dict.fromkeys([*(each.stored for each in (*columns, *searched)), SECONDS])
+    return store.read(study, metrics=list(names), params=None if search else ())
 
 
 def sheets(record: StudyRecord, choices: Choices = DEFAULT) -> list[Sheet]:

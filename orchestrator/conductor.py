@@ -26,13 +26,14 @@ from orchestrator import keys
 from orchestrator.execution import LOST, STOPPED, Job, Outcome
 from orchestrator.failpoints import failpoint
 from orchestrator.further import RefitTrial, further_trials
-from orchestrator.history import History, TrialHistory, value_of
+from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import Ledger, Record
+from orchestrator.objectives import excess, needed, objectives, value_of
 from orchestrator.paths import StudyPaths
 from orchestrator.plan import TEACHER, Plan, Resources, TrialSpec
 from orchestrator.population import WAITS, Exploit, Population, hand_over
 from orchestrator.reuse import finished_students
-from orchestrator.sampler import Evaluation, Proposal, Sampler
+from orchestrator.sampler import REJECTED, Evaluation, NoProposal, Proposal, Sampler, proposal_of
 from orchestrator.teachers import TeacherStore
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Conductor:
         self._proposals: dict[str, Proposal] = {}
         self._search_trials = search_trials
         self._refit_trial = refit_trial
+        self._is_exhausted = False
         self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
@@ -183,7 +185,7 @@ class Conductor:
     def remaining_proposals(self) -> int:
         """How many more trials the search will propose."""
         proposer = self._population or self._sampler
-        return proposer.remaining() if proposer is not None else 0
+        return proposer.remaining() if proposer is not None and not self._is_exhausted else 0
 
     def has_failures(self) -> bool:
         """Whether some trial of this plan failed or diverged."""
@@ -270,15 +272,19 @@ class Conductor:
         if trial.spec.kind == TEACHER:
             self._end(trial, keys.FINISHED, outcome)
             return
-        value = value_of(self.plan.metric, outcome.summary, trial.epochs)
-        if value is None:
-            reason = f"the training reported no {self.plan.metric.name}"
-            self._end(trial, keys.FAILED, dataclasses.replace(outcome, reason=reason))
-        elif not math.isfinite(value):
-            reason = f"{self.plan.metric.name} is {value}"
-            self._end(trial, keys.DIVERGED, dataclasses.replace(outcome, reason=reason))
-        else:
-            self._end(trial, keys.FINISHED, outcome)
+        fault, state = self._fault(trial, outcome)
+        self._end(trial, state, dataclasses.replace(outcome, reason=fault) if fault else outcome)
+
+    def _fault(self, trial: TrialHistory, outcome: Outcome) -> tuple[str, str]:
+        """What a finished training lacks of what the study needs to know, and the state it is therefore in."""
+        search = self.plan.search if trial.spec.number >= 0 else None
+        for each in needed(search, self.plan.metric):
+            value = value_of(each, outcome.summary, trial.epochs)
+            if value is None:
+                return f"the training reported no {each.name}", keys.FAILED
+            if not math.isfinite(value):
+                return f"{each.name} is {value}", keys.DIVERGED
+        return "", keys.FINISHED
 
     def _left(self, trial: TrialHistory, outcome: Outcome) -> None:
         if trial.spec.trial_id in self._pruned:
@@ -478,7 +484,12 @@ class Conductor:
         proposer = self._population or self._sampler
         if proposer is None or self._search_trials is None:
             raise ValueError("a plan with a search needs search_trials")
-        proposal = proposer.ask()
+        try:
+            proposal = proposer.ask()
+        except NoProposal as error:
+            logger.warning("%s: the search ends before its %d trials: %s", self.plan.study, self._trials_asked(), error)
+            self._is_exhausted = True
+            return
         try:
             spec, teacher = self._search_trials(self.plan, proposal.number, proposal.overrides)
         except (ConfigError, DataError) as error:
@@ -501,6 +512,9 @@ class Conductor:
         self._proposals[name], self._own[name] = proposal, spec
         self._start(spec, 0)
         self._end(self.history.trials[name], keys.FAILED, Outcome(keys.FAILED, reason=reason))
+
+    def _trials_asked(self) -> int:
+        return self.plan.search.trials if self.plan.search is not None else 0
 
     def _is_ready(self, spec: TrialSpec) -> bool:
         if self._is_paused(spec):
@@ -688,7 +702,9 @@ class Conductor:
             trial = self.history.trials[record.data["trial"]["trial_id"]]
             if not self._is_present(trial.spec):
                 continue
-            proposal = Proposal(**record.data["search"])
+            proposal = proposal_of(record.data["search"])
+            for each in proposal.rejected:
+                found.setdefault(each.number, (each, Evaluation(each.number, "", REJECTED)))
             found.setdefault(proposal.number, (proposal, self._evaluation(trial)))
         return [found[number] for number in sorted(found)]
 
@@ -705,8 +721,23 @@ class Conductor:
     def _evaluation(self, trial: TrialHistory) -> Evaluation:
         is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried)
         state = keys.RUNNING if is_open and trial.spec.trial_id not in self._tried else trial.state
-        value = value_of(self.plan.metric, trial.summary, trial.epochs) if state == keys.FINISHED else None
-        return Evaluation(trial.spec.number, trial.spec.trial_id, state, value)
+        beyond = self._excess(trial) if state in (keys.FINISHED, keys.PRUNED) else ()
+        is_known = bool(beyond) or self.plan.search is None or not self.plan.search.limits
+        values = self._values(trial) if state == keys.FINISHED and is_known else ()
+        return Evaluation(trial.spec.number, trial.spec.trial_id, state, values, beyond)
+
+    def _values(self, trial: TrialHistory) -> tuple[float, ...]:
+        """The values of the objectives in their order; empty when one of them is missing."""
+        asked = objectives(self.plan.search, self.plan.metric)
+        values = [value_of(each, trial.summary, trial.epochs) for each in asked]
+        known = tuple(value for value in values if value is not None)
+        return known if len(known) == len(asked) else ()
+
+    def _excess(self, trial: TrialHistory) -> tuple[float, ...]:
+        """How far a trial exceeds the limits of the search; empty when not all of them can be told."""
+        limits = self.plan.search.limits if self.plan.search is not None else {}
+        found = excess(limits, self.plan.metric.select, trial.summary, trial.epochs)
+        return tuple(found.values()) if len(found) == sum(map(len, limits.values())) else ()
 
 
 def _is_failure(trial: TrialHistory) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator import keys
 from orchestrator.ledger import Record
-from orchestrator.plan import Metric, TrialSpec
+from orchestrator.plan import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -231,21 +231,3 @@ def trial_spec(mapping: dict[str, Any]) -> TrialSpec:
     """The TrialSpec that a ledger's mapping holds; fields that a newer version added are left out."""
     names = {item.name for item in dataclasses.fields(TrialSpec)}
     return TrialSpec(**{name: value for name, value in mapping.items() if name in names})
-
-
-def value_of(metric: Metric, summary: dict[str, float], epochs: dict[int, dict[str, float]]) -> float | None:
-    """The study's score of a finished training, or None when it did not report it.
-
-    `best/<name>` and `final/<name>` of the summary count first; a number that only epochs report (a loss,
-    say) is taken from its best or last epoch; a cost such as `train_seconds` has one value.
-    """
-    section = "best" if metric.select == "best" else "final"
-    for name in (f"{section}/{metric.name}", metric.name):
-        if name in summary:
-            return summary[name]
-    values = [metrics[metric.name] for _, metrics in sorted(epochs.items()) if metric.name in metrics]
-    if not values:
-        return None
-    if metric.select == "last":
-        return values[-1]
-    return max(values) if metric.mode == "max" else min(values)

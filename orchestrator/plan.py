@@ -97,12 +97,12 @@ class PopulationSpec:
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """A search: sampler, pruner, budget and space (orchestrator.space); by Optuna, unless it is by a population."""
+    """A search: sampler, pruner, budget, space (orchestrator.space) and what is optimised; or a population."""
 
     sampler: str
     sampler_options: dict[str, Any]
     pruner: str  # none | median | asha | hyperband | any Optuna pruner by name
-    pruner_options: dict[str, Any]
+    pruner_options: dict[str, Any]  # with the defaults of orchestrator.search_options
     trials: int
     seed: int
     space: dict[str, Any]  # dotted path -> declaration, as written in the study (checked)
@@ -110,6 +110,10 @@ class SearchSpec:
     enqueue: tuple[dict[str, Any], ...] = ()
     refit: RefitSpec | None = None
     pbt: PopulationSpec | None = None
+    objectives: tuple[Metric, ...] = ()  # several, in the order told to Optuna; none: the study's metric
+    constraints: tuple[dict[str, Any], ...] = ()  # orchestrator.constraints
+    limits: dict[str, dict[str, float]] = field(default_factory=dict)  # score or cost -> {min, max}
+    rungs: tuple[int, ...] = ()  # epochs at which the pruner compares trials, or would
 
 
 @dataclass(frozen=True)

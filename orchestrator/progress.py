@@ -13,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from analysis.front import unbeaten
 from orchestrator import keys
 from orchestrator.conductor import SECONDS
-from orchestrator.history import History, TrialHistory, value_of
+from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import Record
+from orchestrator.objectives import excess, plain_objectives, value_of
 from orchestrator.plan import TEACHER, Metric
 from orchestrator.population import WAITS, told
 
@@ -50,7 +52,10 @@ class Standing:
         total: trials it asks for, teachers and search proposals included.
         counts: trials by state.
         running: the trials that run.
-        best: trial id and value of the best finished trial; None before the first.
+        best: trial id and value of the best finished trial that keeps the limits of its search; None before the
+            first, and for the trials of a search with several objectives.
+        front: of a search with several objectives, the trials that no other beats in all of them.
+        objectives: their names; none where the metric is the only one.
         metric: name of the metric.
         failures: trial id -> reason, of failed and diverged trials.
         elapsed_s: seconds since this run of the study began.
@@ -70,6 +75,8 @@ class Standing:
     left_s: float | None
     gpu_hours: float
     population: tuple[str, ...] = ()
+    front: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
 
     @property
     def done(self) -> int:
@@ -89,7 +96,7 @@ def standing(history: History, now: float, invoked: float) -> Standing:
     metric = Metric(**specification["metric"])
     trials = _present(history)
     running = tuple(_running(trial, metric, now) for trial in trials if trial.state == keys.RUNNING)
-    best = _best(trials, metric)
+    best = _best(trials, metric, specification.get("search") or {})
     return Standing(
         study=str(specification.get("study", "")),
         total=max(int(specification.get("planned", {}).get("trials", 0)), len(trials)),
@@ -102,6 +109,8 @@ def standing(history: History, now: float, invoked: float) -> Standing:
         left_s=_left(trials, specification, len(running)),
         gpu_hours=_gpu_hours(trials, specification),
         population=tuple(told(history, metric, best[0] if best else "")),
+        front=_front(trials, plain_objectives(specification.get("search"), metric), specification),
+        objectives=tuple(each["name"] for each in (specification.get("search") or {}).get("objectives") or ()),
     )
 
 
@@ -123,15 +132,43 @@ def _running(trial: TrialHistory, metric: Metric, now: float) -> RunningTrial:
     return RunningTrial(name, trial.last_epoch, epochs, last.get(metric.name), now - trial.started, trial.attempt)
 
 
-def _best(trials: list[TrialHistory], metric: Metric) -> tuple[str, float] | None:
+def _best(trials: list[TrialHistory], metric: Metric, search: Mapping[str, Any]) -> tuple[str, float] | None:
     values = {
         trial.spec.trial_id: value_of(metric, trial.summary, trial.epochs)
         for trial in trials
-        if trial.state == keys.FINISHED and trial.spec.kind != TEACHER
+        if trial.state == keys.FINISHED and trial.spec.kind != TEACHER and _may_be_best(trial, metric, search)
     }
     known = [(name, value) for name, value in values.items() if value is not None]
     sign = 1 if metric.mode == "max" else -1
     return max(known, key=lambda item: sign * item[1], default=None)
+
+
+def _may_be_best(trial: TrialHistory, metric: Metric, search: Mapping[str, Any]) -> bool:
+    """A trial of a search may not where it exceeds a limit, nor where one number does not tell the best."""
+    if trial.spec.number < 0:
+        return True
+    return not search.get("objectives") and _is_within(trial, metric, search)
+
+
+def _is_within(trial: TrialHistory, metric: Metric, search: Mapping[str, Any]) -> bool:
+    beyond = excess(search.get("limits") or {}, metric.select, trial.summary, trial.epochs)
+    return all(value <= 0 for value in beyond.values())
+
+
+def _front(trials: list[TrialHistory], asked: tuple[Metric, ...], specification: Mapping[str, Any]) -> tuple[str, ...]:
+    if len(asked) < 2:
+        return ()
+    points = {
+        trial.spec.trial_id: [value_of(each, trial.summary, trial.epochs) for each in asked]
+        for trial in trials
+        if trial.spec.number >= 0
+        and trial.state == keys.FINISHED
+        and _is_within(trial, asked[0], specification["search"])
+    }
+    known = {name: [value for value in point if value is not None] for name, point in points.items()}
+    whole = {name: point for name, point in known.items() if len(point) == len(asked)}
+    is_front = unbeaten(list(whole.values()), [each.mode for each in asked])
+    return tuple(name for name, unbeaten_one in zip(whole, is_front, strict=True) if unbeaten_one)
 
 
 def _left(trials: list[TrialHistory], specification: Mapping[str, Any], running: int) -> float | None:
@@ -170,6 +207,8 @@ def headline(now: Standing) -> str:
     parts = [f"{now.done}/{now.total} trials", *counts]
     if now.best is not None:
         parts.append(f"best {now.metric} {now.best[1]:.4f} ({now.best[0]})")
+    if now.front:
+        parts.append(f"{len(now.front)} on the front of {', '.join(now.objectives)}")
     if now.gpu_hours:
         parts.append(f"{now.gpu_hours:.1f} GPU hours")
     parts.append(f"elapsed {duration(now.elapsed_s)}")

@@ -6,6 +6,11 @@ where they differ, so that a driver killed between the two writes leaves no tria
 
 A proposal is a function of the search's seed, its own number and the results so far: the sampler is made
 afresh for every proposal, with a seed derived from both. So asking again after a crash proposes the same.
+
+A proposal that breaks a rule between options (`search.constraints`) is told to Optuna as failed, with the rule as
+its attribute `constraint`, and the sampler is asked again under the next number; the proposal that is kept carries
+those before it into the ledger. After SAMPLED of them in a row the options are drawn at random, after TRIES the
+search ends.
 """
 
 from __future__ import annotations
@@ -17,16 +22,19 @@ import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cdkd.config import nearest
 from orchestrator import keys
+from orchestrator.constraints import broken
 from orchestrator.errors import UserError
+from orchestrator.objectives import objectives
 from orchestrator.plan import Metric, SearchSpec
 from orchestrator.search_options import PRUNERS, SAMPLERS, Algorithm, canonical
-from orchestrator.space import encode, grid, suggest
+from orchestrator.space import encode, grid, suggest, values_of
 
 if TYPE_CHECKING:
     import optuna
@@ -34,6 +42,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRIAL_ID = "trial_id"
+_DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {"max": "maximize", "min": "minimize"}
+CONSTRAINT = "constraint"
+EXCESS = "excess"
+REJECTED = "rejected"
+TRIES = 100
+SAMPLED = 50
+QMC, PARENTS = "qmc:", ":parent:"
+"""Names of what Optuna's samplers keep on a study begin with the one or hold the other."""
+SERIES = ("grid", "qmc")
+"""Samplers that go through one series of points, whatever the number of the proposal."""
+EXHAUSTIVE = ("grid", "brute_force")
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,10 @@ class Proposal:
         params: Optuna's parameters by name.
         distributions: Optuna's distributions by name, as JSON texts.
         attributes: the system attributes that the sampler left on the trial.
-        study_attributes: the counters that a quasi-random sampler keeps on the study.
+        study_attributes: what a sampler keeps on the study: a quasi-random series' counters, a genetic sampler's
+            parents (as trial numbers).
+        broken: the constraint it breaks, as text; empty for a proposal to be trained.
+        rejected: the proposals before it that broke one.
     """
 
     number: int
@@ -55,16 +77,37 @@ class Proposal:
     distributions: dict[str, str]
     attributes: dict[str, Any]
     study_attributes: dict[str, Any]
+    broken: str = ""
+    rejected: tuple[Proposal, ...] = ()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What became of a proposal: a state of orchestrator.keys (`running` while it is open) and its value."""
+    """What became of a proposal.
+
+    Attributes:
+        number: Optuna's trial number.
+        trial_id: ours; empty for a proposal that broke a constraint.
+        state: one of orchestrator.keys (`running` while it is open), or REJECTED.
+        values: of the objectives in their order; empty where they were not all reported.
+        excess: by how much each limit is exceeded, in the order of the limits; 0 or less where it is kept.
+    """
 
     number: int
     trial_id: str
     state: str
-    value: float | None = None
+    values: tuple[float, ...] = ()
+    excess: tuple[float, ...] = ()
+
+
+def proposal_of(mapping: Mapping[str, Any]) -> Proposal:
+    """The Proposal that a ledger's mapping holds."""
+    rejected = tuple(proposal_of(each) for each in mapping.get("rejected", ()))
+    return Proposal(**{**mapping, "rejected": rejected})
+
+
+class NoProposal(Exception):
+    """The sampler found no configuration that keeps the constraints."""
 
 
 class Sampler:
@@ -75,7 +118,7 @@ class Sampler:
 
         Args:
             search: sampler, pruner, budget and space.
-            metric: what is maximised or minimised.
+            metric: what is maximised or minimised where the search names no objectives.
             file: of the SQLite storage.
             study: name of the Optuna study.
             epochs: length of a full training, the pruner's greatest resource.
@@ -89,31 +132,49 @@ class Sampler:
         self._search = search
         self._name = study
         self._file = file
-        self._direction: Literal["maximize", "minimize"] = "maximize" if metric.mode == "max" else "minimize"
+        self._directions = [_DIRECTIONS[each.mode] for each in objectives(search, metric)]
         self._pruner = make_pruner(search, epochs)
         self._budget = _budget(search)
         make_sampler(search, 0)
         self._study = self._open()
         self._trials: dict[int, optuna.Trial] = {}
+        self._count()
 
     def remaining(self) -> int:
-        """How many more proposals the budget allows."""
-        return max(0, self._budget - len(self._study.get_trials(deepcopy=False)))
+        """How many more proposals the budget allows; one that broke a constraint costs nothing."""
+        return max(0, self._budget - self._kept)
 
     def ask(self) -> Proposal:
-        """A new proposal."""
+        """A new proposal that keeps the constraints.
+
+        Raises:
+            NoProposal: none was found.
+        """
+        rejected: list[Proposal] = []
+        for attempt in range(_tries(self._search)):
+            proposal = self._ask(is_random=attempt >= SAMPLED and self._search.sampler not in EXHAUSTIVE)
+            fault = broken(self._search.constraints, proposal.overrides)
+            if not fault:
+                self._kept += 1
+                return replace(proposal, rejected=tuple(rejected))
+            rejected.append(self._reject(replace(proposal, broken=fault)))
+        raise NoProposal(f"{len(rejected)} proposals in a row break a constraint, the last {rejected[-1].broken}")
+
+    def _ask(self, *, is_random: bool) -> Proposal:
         from optuna.distributions import distribution_to_json
 
-        number = len(self._study.get_trials(deepcopy=False))
-        if number < len(self._search.enqueue):
-            self._study.enqueue_trial(encode(self._search.enqueue[number]))
-        self._study.sampler = make_sampler(self._search, number)
+        number = self._asked
+        if self._kept < len(self._search.enqueue):
+            self._study.enqueue_trial(encode(self._search.enqueue[self._kept]))
+        search = replace(self._search, sampler="random", sampler_options={}) if is_random else self._search
+        self._study.sampler = make_sampler(search, number)
         with _quiet():
             trial = self._study.ask()
             overrides = suggest(trial, self._search.space)
         self._trials[number] = trial
-        self._study.sampler = _neutral()
-        frozen = self._study.get_trials(deepcopy=False)[number]
+        self._asked += 1
+        self._study.sampler = _neutral(self._search)
+        frozen = self._study._storage.get_trial(trial._trial_id)
         return Proposal(
             number=number,
             overrides=overrides,
@@ -123,24 +184,41 @@ class Sampler:
             study_attributes=self._study_attributes(),
         )
 
+    def _reject(self, proposal: Proposal) -> Proposal:
+        self._trial(proposal.number).set_user_attr(CONSTRAINT, proposal.broken)
+        self.tell(Evaluation(proposal.number, "", REJECTED))
+        return proposal
+
+    def _count(self) -> None:
+        """How many proposals there are, and how many of them kept the constraints. Nobody else writes the file."""
+        trials = self._study.get_trials(deepcopy=False)
+        self._asked = len(trials)
+        self._kept = sum(CONSTRAINT not in trial.user_attrs for trial in trials)
+
     def mark(self, number: int, trial_id: str) -> None:
         """Write the trial's id on the Optuna trial, for dashboards and for `synchronise`."""
         self._trial(number).set_user_attr(TRIAL_ID, trial_id)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """An epoch's value; True when the pruner wants the trial stopped. A value that is not finite is left out."""
-        if not math.isfinite(value):
+        """An epoch's value; True when the pruner wants the trial stopped.
+
+        A value that is not finite is left out, and so is every one of a search with several objectives: Optuna
+        takes none there.
+        """
+        if not math.isfinite(value) or len(self._directions) > 1:
             return False
         trial = self._trial(number)
         trial.report(value, step=epoch)
         return bool(trial.should_prune())
 
     def tell(self, evaluation: Evaluation) -> None:
-        """What became of a proposal: COMPLETE with its value, PRUNED at its last step, or FAIL."""
+        """What became of a proposal: COMPLETE with its values, PRUNED at its last step, or FAIL."""
         from optuna.trial import TrialState
 
         state = _optuna_state(evaluation)
-        values = evaluation.value if state == TrialState.COMPLETE else None
+        if evaluation.excess:
+            self._trial(evaluation.number).set_user_attr(EXCESS, list(evaluation.excess))
+        values = list(evaluation.values) if state == TrialState.COMPLETE else None
         self._study.tell(evaluation.number, values, state=None if state == TrialState.COMPLETE else state)
 
     def synchronise(
@@ -152,15 +230,17 @@ class Sampler:
             evaluations: every proposal of the ledger in the order of numbers, and what became of it.
             reports: (number, epoch, value) in the order in which they came.
         """
-        finite = [report for report in reports if math.isfinite(report[2])]
+        finite = [report for report in reports if math.isfinite(report[2]) and len(self._directions) == 1]
         if not self._agrees(evaluations, finite):
             self._rebuild(evaluations, finite)
+            self._count()
 
     def _agrees(
         self, evaluations: Sequence[tuple[Proposal, Evaluation]], reports: Sequence[tuple[int, int, float]]
     ) -> bool:
         trials = self._study.get_trials(deepcopy=False)
-        if len(trials) != len(evaluations) or self._study.direction.name.lower() != self._direction:
+        directions = [direction.name.lower() for direction in self._study.directions]
+        if len(trials) != len(evaluations) or directions != self._directions:
             return False
         steps: dict[int, dict[int, float]] = {}
         for number, epoch, value in reports:
@@ -179,7 +259,7 @@ class Sampler:
         self._trials = {}
         with _quiet():
             for proposal, evaluation in evaluations:
-                self._study.add_trial(_running_trial(proposal, evaluation.trial_id))
+                self._study.add_trial(_running_trial(proposal, evaluation))
                 self._restore_study_attributes(proposal)
         for number, epoch, value in reports:
             self.report(number, epoch, value)
@@ -206,9 +286,9 @@ class Sampler:
         return optuna.create_study(
             study_name=self._name,
             storage=storage,
-            direction=self._direction,
+            directions=self._directions,
             load_if_exists=True,
-            sampler=_neutral(),
+            sampler=_neutral(self._search),
             pruner=self._pruner,
         )
 
@@ -229,11 +309,19 @@ class Sampler:
 
     def _study_attributes(self) -> dict[str, Any]:
         stored = self._study._storage.get_study_system_attrs(self._study._study_id)
-        return {name: value for name, value in stored.items() if name.startswith("qmc:")}
+        series = {name: value for name, value in stored.items() if name.startswith(QMC)}
+        parents = {name: value for name, value in stored.items() if PARENTS in name}
+        if not parents:
+            return series
+        numbers = {trial._trial_id: trial.number for trial in self._study.get_trials(deepcopy=False)}
+        newest = max(parents, key=lambda name: int(name.rpartition(":")[2]))
+        return series | {newest: [numbers[trial] for trial in parents[newest]]}
 
     def _restore_study_attributes(self, proposal: Proposal) -> None:
+        trials = self._study.get_trials(deepcopy=False) if proposal.study_attributes else []
         for name, value in proposal.study_attributes.items():
-            self._study._storage.set_study_system_attr(self._study._study_id, name, value)
+            own = [trials[number]._trial_id for number in value] if PARENTS in name else value
+            self._study._storage.set_study_system_attr(self._study._study_id, name, own)
 
 
 # ----------------------------------------------------------------------------- samplers and pruners by name
@@ -249,12 +337,14 @@ def make_sampler(search: SearchSpec, number: int) -> optuna.samplers.BaseSampler
 
     kind = _kind(optuna.samplers, SAMPLERS, search.sampler, "search.sampler")
     options = dict(search.sampler_options)
-    is_series = kind in (optuna.samplers.QMCSampler, optuna.samplers.GridSampler)
+    is_series = canonical(search.sampler) in SERIES
     if kind is optuna.samplers.GridSampler:
         options["search_space"] = grid(search.space)
     if kind is optuna.samplers.QMCSampler:
-        options["independent_sampler"] = optuna.samplers.RandomSampler(seed=_seed(search.seed, number))
-    options["seed"] = search.seed if is_series else _seed(search.seed, number)
+        options["independent_sampler"] = optuna.samplers.RandomSampler(seed=proposal_seed(search.seed, number))
+    options["seed"] = search.seed if is_series else proposal_seed(search.seed, number)
+    if search.limits and SAMPLERS[canonical(search.sampler)].limits:
+        options["constraints_func"] = _excess
     sampler: optuna.samplers.BaseSampler = _construct(kind, options, "search.sampler_options")
     return sampler
 
@@ -289,23 +379,51 @@ def _construct(kind: Any, options: dict[str, Any], key: str) -> Any:
         raise UserError(f"{key}: {kind.__name__}: {error}") from None
 
 
-def _neutral() -> optuna.samplers.BaseSampler:
-    """A sampler without a say at `tell`: Optuna's grid sampler stops the study there, which only `optimize` may."""
+def _neutral(search: SearchSpec) -> optuna.samplers.BaseSampler:
+    """A sampler without a say at `tell`: Optuna's grid sampler stops the study there, which only `optimize` may.
+
+    With limits it is one that notes there, as every sampler that takes them does, how far a trial exceeds them.
+    """
     import optuna
 
-    return optuna.samplers.RandomSampler(seed=0)
+    if not search.limits:
+        return optuna.samplers.RandomSampler(seed=0)
+    with _quiet():
+        return optuna.samplers.NSGAIISampler(seed=0, constraints_func=_excess)
 
 
-def _seed(seed: int, number: int) -> int:
-    """The seed of one proposal, far from those of its neighbours."""
+def _excess(trial: optuna.trial.FrozenTrial) -> tuple[float, ...]:
+    """Optuna's `constraints_func`."""
+    return tuple(trial.user_attrs.get(EXCESS, ()))
+
+
+def proposal_seed(seed: int, number: int) -> int:
+    """The seed of one proposal, far from those of its neighbours: the first four bytes of a SHA-256 digest.
+
+    A loop over Optuna alone that makes its sampler anew with this seed before every `ask` proposes the same.
+    """
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
 def _budget(search: SearchSpec) -> int:
     if canonical(search.sampler) != "grid":
         return search.trials
-    cells = math.prod(len(values) for values in grid(search.space).values())
-    return min(search.trials, cells + len(search.enqueue))
+    kept = islice(_cells(search), search.trials)
+    return min(search.trials, sum(1 for _ in kept) + len(search.enqueue))
+
+
+def _cells(search: SearchSpec) -> Iterator[dict[str, Any]]:
+    """The cells of a grid that keep the constraints."""
+    values = {path: values_of(declaration) for path, declaration in search.space.items()}
+    cells = (dict(zip(values, cell, strict=True)) for cell in product(*values.values()))
+    return (cell for cell in cells if not broken(search.constraints, cell))
+
+
+def _tries(search: SearchSpec) -> int:
+    """How often the sampler is asked for one proposal; a sampler that misses no point, until it has seen all."""
+    if not search.constraints or canonical(search.sampler) not in EXHAUSTIVE:
+        return TRIES
+    return math.prod(len(values) for values in grid(search.space).values())
 
 
 # ------------------------------------------------------------------------------------------ optuna's trials
@@ -316,7 +434,7 @@ def _optuna_state(evaluation: Evaluation) -> optuna.trial.TrialState:
 
     if evaluation.state == keys.RUNNING:
         return TrialState.RUNNING
-    if evaluation.state == keys.FINISHED and evaluation.value is not None and math.isfinite(evaluation.value):
+    if evaluation.state == keys.FINISHED and evaluation.values and all(map(math.isfinite, evaluation.values)):
         return TrialState.COMPLETE
     return TrialState.PRUNED if evaluation.state == keys.PRUNED else TrialState.FAIL
 
@@ -331,13 +449,15 @@ def _is_same(
         trial.number == proposal.number
         and trial.state == _optuna_state(evaluation)
         and trial.params == proposal.params
-        and trial.user_attrs.get(TRIAL_ID) == evaluation.trial_id
+        and trial.user_attrs.get(TRIAL_ID, "") == evaluation.trial_id
+        and trial.user_attrs.get(CONSTRAINT, "") == proposal.broken
+        and tuple(trial.user_attrs.get(EXCESS, ())) == evaluation.excess
         and trial.intermediate_values == steps
-        and (not is_complete or trial.value == evaluation.value)
+        and (not is_complete or tuple(trial.values) == evaluation.values)
     )
 
 
-def _running_trial(proposal: Proposal, trial_id: str) -> optuna.trial.FrozenTrial:
+def _running_trial(proposal: Proposal, evaluation: Evaluation) -> optuna.trial.FrozenTrial:
     import optuna
     from optuna.distributions import json_to_distribution
 
@@ -345,7 +465,7 @@ def _running_trial(proposal: Proposal, trial_id: str) -> optuna.trial.FrozenTria
         state=optuna.trial.TrialState.RUNNING,
         params=proposal.params,
         distributions={name: json_to_distribution(text) for name, text in proposal.distributions.items()},
-        user_attrs={TRIAL_ID: trial_id},
+        user_attrs={CONSTRAINT: proposal.broken} if proposal.broken else {TRIAL_ID: evaluation.trial_id},
         system_attrs=proposal.attributes,
     )
 

@@ -18,7 +18,7 @@ from cdkd.config import TrainingConfig, declared_fields, type_hints
 from orchestrator.design import DESIGNS
 from orchestrator.overrides import leaf_paths
 from orchestrator.search_options import PRUNERS, SAMPLERS
-from orchestrator.sections import StudySection, without_none
+from orchestrator.sections import ConstraintSection, LimitSection, ObjectiveSection, StudySection, without_none
 from orchestrator.settings import study_keys
 from orchestrator.space import ALIASES, DISTRIBUTIONS, TYPES
 from orchestrator.yaml_reader import Node
@@ -150,6 +150,11 @@ def _free_definitions() -> dict[str, Schema]:
         "declaration": _declaration(),
         "space": _by_leaf(_reference("declaration")),
         "enqueue": {"type": "array", "items": _by_leaf({})},
+        "objectives": {"type": "array", "items": _section(ObjectiveSection)},
+        "constraints": {"type": "array", "items": _section(ConstraintSection)},
+        "condition": _by_leaf({}),
+        "scalar": ANY_SCALAR,
+        "limits": {"type": "object", "additionalProperties": _section(LimitSection)},
         "options": {"type": "object", "additionalProperties": ANY_SCALAR},
         "rows": {"anyOf": [{"enum": ["arm"]}, {"type": "array", "items": {"type": "string"}}]},
         "labels": {"type": "object", "additionalProperties": {"type": "string"}},

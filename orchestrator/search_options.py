@@ -13,7 +13,7 @@ from typing import Any
 
 from cdkd.config import TrainingConfig, describe, nearest, schedulable_paths, semantic_mapping
 from orchestrator.errors import Place, Problem
-from orchestrator.plan import PopulationSpec
+from orchestrator.plan import PopulationSpec, SearchSpec
 from orchestrator.sections import SearchSection
 from orchestrator.space import Space, is_finite
 from orchestrator.yaml_reader import Node
@@ -26,6 +26,8 @@ class Algorithm:
     class_name: str
     options: Mapping[str, type]
     needs: tuple[str, ...] = ()  # modules that Optuna imports for it
+    several: bool = True  # takes several objectives
+    limits: bool = False  # takes limits on reported values
 
 
 _GENETIC = {"population_size": int, "mutation_prob": float, "crossover_prob": float, "swapping_prob": float}
@@ -43,12 +45,15 @@ SAMPLERS: Mapping[str, Algorithm] = {
             "consider_magic_clip": bool,
             "consider_endpoints": bool,
         },
+        limits=True,
     ),
     "random": Algorithm("RandomSampler", {}),
     "grid": Algorithm("GridSampler", {}),
     "brute_force": Algorithm("BruteForceSampler", {"avoid_premature_stop": bool}),
     "qmc": Algorithm("QMCSampler", {"qmc_type": str, "scramble": bool}, ("scipy",)),
-    "gp": Algorithm("GPSampler", {"n_startup_trials": int, "deterministic_objective": bool}, ("scipy", "torch")),
+    "gp": Algorithm(
+        "GPSampler", {"n_startup_trials": int, "deterministic_objective": bool}, ("scipy", "torch"), limits=True
+    ),
     "cmaes": Algorithm(
         "CmaEsSampler",
         {
@@ -60,9 +65,10 @@ SAMPLERS: Mapping[str, Algorithm] = {
             "consider_pruned_trials": bool,
         },
         ("cmaes",),
+        several=False,
     ),
-    "nsga2": Algorithm("NSGAIISampler", _GENETIC),
-    "nsga3": Algorithm("NSGAIIISampler", {**_GENETIC, "dividing_parameter": int}),
+    "nsga2": Algorithm("NSGAIISampler", _GENETIC, limits=True),
+    "nsga3": Algorithm("NSGAIIISampler", {**_GENETIC, "dividing_parameter": int}, limits=True),
 }
 
 _HALVING = {"min_resource": int, "reduction_factor": int, "bootstrap_count": int}
@@ -92,6 +98,13 @@ POPULATION_BASED = ("pbt", "pb2")
 POPULATION_HINT = "trains a population: give the search a section `pbt` such as pbt: {interval: 5} instead"
 PBT = "pbt"  # stands for the sampler of a search by a population
 NOT_OF_A_POPULATION = ("sampler", "sampler_options", "pruner", "pruner_options")
+FIRST_RUNG = 0.1
+"""Part of a full training before which no pruner compares trials, unless a study says otherwise. The first epochs
+rank trainings badly: on LCBench halving from the first of 52 epochs on ends worse than random search."""
+ETA = 3
+"""One in this many trials goes on from a rung to the next, which is this many times as far."""
+FULL_TRIALS = 20
+"""So many trials of full length tell whether early epochs rank trials as the last one does."""
 
 
 def canonical(name: str) -> str:
@@ -162,6 +175,55 @@ def _option_problem(algorithm: Algorithm, key: str, option: str, node: Node) -> 
         wanted is bool or not isinstance(value, bool)
     )
     return [] if fits else [Problem(node.place, f"{key}.{option}", f"must be {names[wanted]}, got {describe(value)}")]
+
+
+def with_defaults(pruner: str, options: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """A pruner's options with our defaults for a full training of so many epochs."""
+    first = max(1, round(FIRST_RUNG * epochs))
+    halving = {"min_resource": first, "reduction_factor": ETA}
+    warm = {"n_warmup_steps": first}
+    defaults: dict[str, dict[str, Any]] = {
+        "asha": halving,
+        "hyperband": {**halving, "max_resource": epochs},
+        "median": warm,
+        "percentile": warm,
+    }
+    return {**defaults.get(canonical(pruner), {}), **options}
+
+
+def rungs(options: Mapping[str, Any], epochs: int) -> tuple[int, ...]:
+    """Epochs before the last at which trials are compared, by a pruner's options (`with_defaults`).
+
+    A pruner that compares at every epoch, and a search without one, is looked at where successive halving would.
+    """
+    first = options.get("min_resource", options.get("n_warmup_steps", 0)) or round(FIRST_RUNG * epochs)
+    step = max(1, first) * options.get("reduction_factor", ETA) ** options.get("min_early_stopping_rate", 0)
+    found = []
+    while step < epochs:
+        found.append(step)
+        step *= max(2, options.get("reduction_factor", ETA))
+    return tuple(found)
+
+
+def check_sampler_takes(search: SearchSpec, node: Node, problems: list[Problem]) -> None:
+    """Several objectives and limits are not for every sampler, and no pruner weighs several objectives."""
+    algorithm = SAMPLERS.get(search.sampler)
+    if algorithm is None:
+        return
+    place = node.place_of(["sampler"])
+    if search.objectives and not algorithm.several:
+        message = f"{search.sampler} takes one objective; use {_others('several')}"
+        problems.append(Problem(place, "search.sampler", message))
+    if search.limits and not algorithm.limits:
+        message = f"{search.sampler} knows no search.limits; use {_others('limits')}"
+        problems.append(Problem(place, "search.sampler", message))
+    if search.objectives and search.pruner != "none":
+        message = f"{search.pruner} compares one value, and the search has several objectives; use pruner: none"
+        problems.append(Problem(node.place_of(["pruner"]), "search.pruner", message))
+
+
+def _others(ability: str) -> str:
+    return ", ".join(name for name, algorithm in SAMPLERS.items() if getattr(algorithm, ability))
 
 
 def check_sampler_fits(sampler: str, space: Space, node: Node, problems: list[Problem]) -> None:

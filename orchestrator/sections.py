@@ -127,6 +127,38 @@ class PbtSection:
 
 
 @dataclass(frozen=True)
+class ObjectiveSection:
+    """One of several scores or costs that a search weighs against each other."""
+
+    ALIASES: ClassVar[dict[str, str]] = {"direction": "mode", "goal": "mode"}
+
+    name: str = entry(help="score or cost as reported: val/<score>, params_m, gmacs, gflops, train_seconds")
+    mode: str = entry(help="direction", choices=("max", "min"), words={"maximize": "max", "minimize": "min"})
+
+
+@dataclass(frozen=True)
+class LimitSection:
+    """Bounds on a reported score or cost; a trial outside them is never the best."""
+
+    ALIASES: ClassVar[dict[str, str]] = {}
+
+    min: float | None = entry(None, help="smallest value allowed")
+    max: float | None = entry(None, help="greatest value allowed")
+
+
+@dataclass(frozen=True)
+class ConstraintSection:
+    """A rule between searched options; a proposal that breaks it is not trained."""
+
+    ALIASES: ClassVar[dict[str, str]] = {}
+
+    left: str = entry(help="a searched option")
+    op: str = entry(help="how left is to stand to right", choices=("<", "<=", ">", ">=", "==", "!="))
+    right: Node = entry(help="a value, or another searched option", holds="scalar")
+    when: Node | None = entry(None, help="the rule holds only where these options have these values", holds="condition")
+
+
+@dataclass(frozen=True)
 class SearchSection:
     """A search over a space of dotted paths: by Optuna, or by a population."""
 
@@ -143,6 +175,11 @@ class SearchSection:
     enqueue: Node | None = entry(None, help="configurations tried first", holds="enqueue")
     refit: RefitSection | None = entry(None, help="train the best configurations again, on fresh seeds")
     pbt: PbtSection | None = entry(None, help="train the trials as a population, without sampler and pruner")
+    objectives: Node | None = entry(
+        None, help="several scores and costs, the metric among them; none: the metric alone", holds="objectives"
+    )
+    constraints: Node | None = entry(None, help="rules between searched options", holds="constraints")
+    limits: Node | None = entry(None, help="bounds on reported scores and costs", holds="limits")
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def _key_problems(key: str, name: str, node: Node) -> Iterator[Problem]:
         yield Problem(
             node.place, key, f"must be one of {', '.join(known)}, got {describe(value)}{nearest(str(value), known)}"
         )
-    if name in ("low", "high", "step") and not _is_number(value):
+    if name in ("low", "high", "step") and not is_number(value):
         yield Problem(node.place, key, f"must be a finite number, got {describe(value)}")
     if name == "log" and not isinstance(value, bool):
         yield Problem(node.place, key, f"must be true or false, got {describe(value)}")
@@ -184,7 +184,8 @@ def _key_problems(key: str, name: str, node: Node) -> Iterator[Problem]:
         yield Problem(node.place, key, f"must be a section {{path: value}}, got {describe(value)}")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """A finite number, which a truth value is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
@@ -196,23 +197,28 @@ def _normalised(path: str, node: Node) -> dict[str, Any]:
     by_field = {float: "float", int: "int"}.get(annotation, "categorical")
     kind = given.get("type", "categorical" if "choices" in given else by_field)
     is_list = typing.get_origin(annotation) is tuple
-    when = {
-        parent: list(value)
-        if isinstance(value, list) and typing.get_origin(_type_or_none(parent)) is not tuple
-        else [value]
-        for parent, value in given.get("when", {}).items()
-    }
+    when = allowed_values(given.get("when", {}))
     if kind == "categorical":
         cast = float if annotation is float else (lambda value: value)
         choices = given.get("choices", [True, False] if annotation is bool else [])
         return {
             "type": kind,
-            "choices": choices if is_list else [cast(c) if _is_number(c) else c for c in choices],
+            "choices": choices if is_list else [cast(c) if is_number(c) else c for c in choices],
             "when": when,
         }
     number = float if kind == "float" else (lambda value: value)
     bounds = {name: number(given[name]) if name in given else None for name in ("low", "high", "step")}
     return {"type": kind, **bounds, "log": given.get("log", False), "when": when}
+
+
+def allowed_values(when: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """A condition as written, with a list of values for each path."""
+    return {
+        path: list(value)
+        if isinstance(value, list) and typing.get_origin(_type_or_none(path)) is not tuple
+        else [value]
+        for path, value in when.items()
+    }
 
 
 def _type_or_none(path: str) -> Any:
@@ -303,13 +309,14 @@ def _condition_problems(
             yield Problem(place, key, known)
             continue
         for value in allowed:
-            if not _can_take(space[parent], value):
+            if not can_take(space[parent], value):
                 yield Problem(place, key, f"can never be {describe(value)} in this space")
 
 
-def _can_take(declaration: Mapping[str, Any], value: Any) -> bool:
+def can_take(declaration: Mapping[str, Any], value: Any) -> bool:
+    """Whether a declaration has this very value among a countable set of values."""
     if declaration["type"] == "float":
-        return _is_number(value) and declaration["low"] <= value <= declaration["high"] and is_finite(declaration)
+        return is_number(value) and declaration["low"] <= value <= declaration["high"] and is_finite(declaration)
     if declaration["type"] == "int" and (not isinstance(value, int) or isinstance(value, bool)):
         return False
     values = declaration["choices"] if declaration["type"] == "categorical" else values_of_int(declaration)
@@ -350,5 +357,5 @@ def _enqueued_problems(item: Node, space: Space, key: str) -> Iterator[Problem]:
 
 def _is_within(declaration: Mapping[str, Any], value: Any) -> bool:
     if declaration["type"] == "float":
-        return _is_number(value) and declaration["low"] <= value <= declaration["high"]
-    return _can_take(declaration, value)
+        return is_number(value) and declaration["low"] <= value <= declaration["high"]
+    return can_take(declaration, value)

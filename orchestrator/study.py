@@ -33,10 +33,12 @@ from cdkd.config import (
 )
 from cdkd.data.paths import DATA_ROOT_VARIABLE
 from orchestrator import settings
+from orchestrator.constraints import check_enqueued, read_constraints
 from orchestrator.design import BASE_ARM, BASELINE, MOST_ARMS, Arm, Component, Designer, read_components, refit_arms
 from orchestrator.errors import Place, Problem, UserError
 from orchestrator.library import base_names, find_base, find_profile, profile_names
 from orchestrator.metrics import column_fault, objective_fault
+from orchestrator.objectives import read_limits, read_objectives
 from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
 from orchestrator.plan import Budget, Metric, RefitSpec, RepeatRule, Resources, SearchSpec, TableSpec
 from orchestrator.reference import Reference, reference_column
@@ -46,8 +48,11 @@ from orchestrator.search_options import (
     canonical,
     check_population_resources,
     check_sampler_fits,
+    check_sampler_takes,
     read_options,
     read_population,
+    rungs,
+    with_defaults,
 )
 from orchestrator.sections import (
     AblationSection,
@@ -177,7 +182,8 @@ class _Loader:
         drafts: Sequence[Arm],
     ) -> Study:
         self._check_metric(section, config)
-        search = self._search(section.search, config, layers) if section.search else None
+        metric = Metric(section.metric.name, section.metric.mode, section.metric.select)
+        search = self._search(section.search, metric, config, layers) if section.search else None
         arms, merged = self._arms(drafts, components, layers)
         repeats = self._repeats(section.ablation)
         if search is not None and search.pbt is not None:
@@ -187,7 +193,7 @@ class _Loader:
             path=self.path,
             name=section.study,
             question=section.description or _opening_comment(self.path),
-            metric=Metric(section.metric.name, section.metric.mode, section.metric.select),
+            metric=metric,
             resources=resources,
             config=config,
             arms=arms,
@@ -369,7 +375,7 @@ class _Loader:
 
     # ---------------------------------------------------------------------------------------- search
 
-    def _search(self, section: SearchSection, config: TrainingConfig, layers: Layers) -> SearchSpec:
+    def _search(self, section: SearchSection, metric: Metric, config: TrainingConfig, layers: Layers) -> SearchSpec:
         node = self.root.value["search"]
         space = read_space(section.space, "search.space", self.problems)
         if section.pbt is None:
@@ -378,11 +384,13 @@ class _Loader:
         self._check_combinations(space, section.space, layers)
         self._check_refit(section.refit, training_seed)
         population = read_population(section, space, config, node, self.problems)
-        return SearchSpec(
+        given = self._options("pruner", section, node)
+        pruner_options = {} if population is not None else with_defaults(section.pruner, given, config.train.epochs)
+        search = SearchSpec(
             sampler=PBT if population is not None else canonical(section.sampler),
             sampler_options=self._options("sampler", section, node),
             pruner=canonical(section.pruner),
-            pruner_options=self._options("pruner", section, node),
+            pruner_options=pruner_options,
             trials=section.trials,
             seed=section.seed,
             space=space,
@@ -390,7 +398,14 @@ class _Loader:
             enqueue=read_enqueued(section.enqueue, space, "search.enqueue", self.problems),
             refit=RefitSpec(section.refit.top, section.refit.seeds) if section.refit else None,
             pbt=population,
+            objectives=read_objectives(section.objectives, metric, config, self.problems),
+            constraints=read_constraints(section.constraints, space, self.problems),
+            limits=read_limits(section.limits, config, self.problems),
+            rungs=() if self.problems else rungs(pruner_options, config.train.epochs),
         )
+        check_enqueued(search.enqueue, search.constraints, section.enqueue, self.problems)
+        check_sampler_takes(search, node, self.problems)
+        return search
 
     def _options(self, kind: str, section: SearchSection, node: Node) -> dict[str, Any]:
         """The options of sampler or pruner; a population has neither."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from analysis.columns import Column, column
 from analysis.errors import NotDrawable
 from analysis.figures.source import Arm, Figured, Source, records, runs_of, seeds_text
 from analysis.figures.style import GREY, LIGHT, Page, grid_lines, legend_below, legend_entries, new_figure, styled
+from analysis.front import unbeaten
 from orchestrator import keys
 
 POINT_COLUMNS = ["kind", "name", "cost", "score", "cost_std", "score_std", "n", "is_front"]
@@ -94,14 +94,7 @@ def front(costs: Sequence[float], scores: Sequence[float], mode: str) -> list[bo
         scores: one for each cost.
         mode: `max` or `min`, of the scores.
     """
-    sign = -1.0 if mode == "max" else 1.0
-    pairs = [(cost, sign * score) for cost, score in zip(costs, scores, strict=True)]
-    best, unbeaten = math.inf, set()
-    for pair in sorted(set(pairs)):  # whatever costs less came before
-        if pair[1] < best:
-            best = pair[1]
-            unbeaten.add(pair)
-    return [pair in unbeaten for pair in pairs]
+    return unbeaten(list(zip(costs, scores, strict=True)), ["min", mode])
 
 
 def _trial_points(source: Source, trials: pd.DataFrame, cost: Column) -> pd.DataFrame:

@@ -19,6 +19,7 @@ def search_blocks(search: Mapping[str, Any]) -> Iterator[Block]:
         (
             ("Sampler", _named(search, "sampler")),
             ("Pruner", _named(search, "pruner")),
+            *_asked(search),
             ("Trials", f"{search.get('trials')}, each trained with seed {search.get('training_seed')}"),
             ("Seed of the sampler", str(search.get("seed"))),
             *_population(search.get("pbt")),
@@ -44,6 +45,25 @@ def _population(options: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 def _named(search: Mapping[str, Any], role: str) -> str:
     options = ", ".join(f"{name} {value}" for name, value in (search.get(f"{role}_options") or {}).items())
     return f"{search.get(role) or 'none'}{f' ({options})' if options else ''}"
+
+
+def _asked(search: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Objectives, rules between options and limits, where there are any."""
+    signs = {"min": "at least", "max": "at most"}
+    objectives = [f"{each['name']} ({each['mode']})" for each in search.get("objectives") or ()]
+    rules = [_rule(rule) for rule in search.get("constraints") or ()]
+    limits = [
+        f"{name} {' and '.join(f'{signs[side]} {bound:g}' for side, bound in bounds.items())}"
+        for name, bounds in (search.get("limits") or {}).items()
+    ]
+    for name, parts in (("Objectives", objectives), ("Constraints", rules), ("Limits", limits)):
+        if parts:
+            yield name, "; ".join(parts)
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    condition = _condition(rule)
+    return f"{rule['left']} {rule['op']} {_value(rule['right'])}{f' where {condition}' if condition else ''}"
 
 
 def _space(search: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -7,16 +7,22 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from orchestrator import keys
 from orchestrator.changes import Standing, change_lines, past_of, stand
 from orchestrator.compiler import begun_afresh, compile_study
+from orchestrator.history import History
 from orchestrator.paths import StudyPaths, results_folder
-from orchestrator.plan import Plan, SearchSpec, TrialSpec
+from orchestrator.plan import Plan, TrialSpec
+from orchestrator.search_notes import search_notes, unproven, warnings
 from orchestrator.study import Study
 from orchestrator.verbs.pricing import print_price
 from orchestrator.verbs.printing import print_table
 from orchestrator.verbs.study_arguments import add_study_arguments, load
+
+if TYPE_CHECKING:
+    pass
 
 HEADINGS = ("arm", "seeds", "changes", "epochs", "teacher", "done")
 
@@ -55,13 +61,21 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(plan, arm, standing) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
     rows += [_teacher_row(spec, standing) for spec in plan.teachers]
     print_table(HEADINGS, rows)
-    _say([*_notes(study, plan, standing), *change_lines(standing, len(plan.trials))])
+    _say([*_notes(study, plan, standing, full_trials(history, plan)), *change_lines(standing, len(plan.trials))])
     print_price(plan, history, standing, paths, pilot=args.pilot)
     return 0
 
 
 def _say(lines: Sequence[str]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def full_trials(history: History, plan: Plan) -> int:
+    """How many trials of the study's search were trained to the end."""
+    return sum(
+        trial.state == keys.FINISHED and trial.spec.number >= 0 and trial.spec.generation == plan.generation
+        for trial in history.trials.values()
+    )
 
 
 def student_epochs(plan: Plan) -> int:
@@ -113,7 +127,7 @@ def _done(specs: Sequence[TrialSpec], standing: Standing) -> str:
     return f"{done}/{len(specs)}" + (f" ({elsewhere} of other studies)" if elsewhere else "")
 
 
-def _notes(study: Study, plan: Plan, standing: Standing) -> list[str]:
+def _notes(study: Study, plan: Plan, standing: Standing, full: int) -> list[str]:
     notes = [f"{double} is the same training as {kept}: trained once" for double, kept in study.merged.items()]
     if plan.repeats is not None:
         rule = plan.repeats
@@ -123,7 +137,9 @@ def _notes(study: Study, plan: Plan, standing: Standing) -> list[str]:
             f"is above {rule.width:g}"
         )
     if plan.search:
-        notes += _search_notes(plan)
+        notes += search_notes(plan.search)
+        notes += [f"warning: {line}" for line in warnings(study)]
+        notes += unproven(plan.search, full)
     open_trials = [spec for spec in plan.trials if not standing.is_done(spec)]
     students = len(plan.trials) + (plan.search.trials if plan.search else 0)
     done = len(plan.trials) - len(open_trials)
@@ -132,32 +148,3 @@ def _notes(study: Study, plan: Plan, standing: Standing) -> list[str]:
         f"{students} student trainings{of_them}, {len(plan.teachers)} teachers, {student_epochs(plan)} student epochs"
     )
     return notes
-
-
-def _search_notes(plan: Plan) -> list[str]:
-    search = plan.search
-    assert search is not None
-    notes = [f"search: {search.trials} trials {_method(search)}, over:"]
-    notes += [f"  {path}: {_declaration(declaration)}" for path, declaration in search.space.items()]
-    if search.refit:
-        seeds = " ".join(map(str, search.refit.seeds))
-        notes.append(f"  then the best {search.refit.top} again, on seeds {seeds}, beside the base")
-    return notes
-
-
-def _method(search: SearchSpec) -> str:
-    if search.pbt is None:
-        return f"by {search.sampler}, pruner {search.pruner}"
-    return f"as a population, looked at every {search.pbt.interval} epochs"
-
-
-def _declaration(declaration: Mapping[str, Any]) -> str:
-    """A declaration of a space in one line."""
-    when = "".join(
-        f" when {parent} is {' or '.join(map(json.dumps, allowed))}" for parent, allowed in declaration["when"].items()
-    )
-    if declaration["type"] == "categorical":
-        return f"one of {', '.join(map(json.dumps, declaration['choices']))}{when}"
-    log = ", log" if declaration["log"] else ""
-    step = f", step {declaration['step']}" if declaration["step"] else ""
-    return f"{declaration['type']} in [{declaration['low']}, {declaration['high']}]{log}{step}{when}"

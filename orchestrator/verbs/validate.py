@@ -8,6 +8,7 @@ import sys
 from orchestrator.compiler import compile_study
 from orchestrator.errors import UserError
 from orchestrator.library import find_study
+from orchestrator.search_notes import warnings
 from orchestrator.study import Study, load_study
 from orchestrator.verbs.study_arguments import add_change_arguments
 
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             study = load_study(find_study(argument), args.overrides, args.profile)
             sys.stdout.write(f"ok {study.path}: {_summary(study)}\n")
+            sys.stdout.write("".join(f"warning: {line}\n" for line in warnings(study)))
         except UserError as error:
             faults.extend(error.lines)
     if faults:

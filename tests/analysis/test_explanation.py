@@ -15,7 +15,7 @@ from analysis.errors import MixedProtocols, UnknownCell
 from analysis.evaluation_noise import Instances, InstancesError, PairedImages, read_instances
 from analysis.explanation import Explanation, as_json, as_text, explain, with_noise
 from orchestrator import keys
-from tests.analysis.recorded import PROTOCOL, StudyBuilder, Workbench, best, specification_of
+from tests.analysis.recorded import PROTOCOL, SEARCH, StudyBuilder, Workbench, best, specification_of
 
 
 def explained(workbench: Workbench, study: str, row: str, column: str = "val/pckh@0.5", **choices) -> Explanation:
@@ -96,6 +96,14 @@ def test_seeds_that_are_not_in_the_cell_are_told(workbench: Workbench, modules: 
     found = explained(workbench, "modules", "ensemble")
     assert [(absence.seed, absence.state) for absence in found.absences] == [(1, "diverged"), (2, "missing")]
     assert "not in it    seed 1: diverged (task loss is inf at epoch 2)" in as_text(found)
+
+
+def test_an_objective_of_a_search_alone_is_a_column_of_its_trials(workbench: Workbench) -> None:
+    search = SEARCH | {"objectives": [{"name": "val/pckh@0.5", "mode": "max"}, {"name": "gmacs", "mode": "min"}]}
+    builder = workbench.study("explained-front", specification_of("explained-front", search=search))
+    builder.trial("search", 0, best(0.6) | {"gmacs": 2.5}, trial_id="search-0")
+    found = explain(workbench.read("explained-front"), "search-0", "gmacs", Choices())
+    assert (found.text, found.metric) == ("2.500", "gmacs")
 
 
 def test_a_trial_of_a_search_is_a_row(workbench: Workbench, tuning: StudyBuilder) -> None:

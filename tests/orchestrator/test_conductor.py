@@ -7,8 +7,8 @@ import pytest
 from orchestrator import keys
 from orchestrator.conductor import WAIT
 from orchestrator.execution import Job, Outcome
-from orchestrator.history import value_of
 from orchestrator.ledger import Record, read_from
+from orchestrator.objectives import value_of
 from orchestrator.plan import Metric
 from tests.orchestrator.plans import (
     METRIC,

@@ -11,8 +11,9 @@ from orchestrator import keys
 from orchestrator.compiler import begun_afresh
 from orchestrator.execution import STOPPED, Job, Outcome
 from orchestrator.further import ranked
+from orchestrator.history import TrialHistory
 from orchestrator.ledger import read_from
-from orchestrator.plan import Block, Budget, Plan, RefitSpec, RepeatRule, TrialSpec
+from orchestrator.plan import Block, Budget, Metric, Plan, RefitSpec, RepeatRule, TrialSpec
 from tests.orchestrator.plans import (
     BASE,
     METRIC,
@@ -125,6 +126,22 @@ def test_a_refit_waits_for_the_last_proposal(tmp_path: Path) -> None:
     assert last.number == 4
     conductor.on_started(last)
     assert not isinstance(conductor.next_trial(), TrialSpec)
+
+
+def test_with_several_objectives_the_front_is_refitted_and_what_exceeds_a_limit_is_not(tmp_path: Path) -> None:
+    both = (METRIC, Metric("gmacs", "min", "best"))
+    conductor = open_conductor(make_plan(search=learning_rates(trials=4)), tmp_path)
+    plan = dataclasses.replace(
+        conductor.plan,
+        search=learning_rates(objectives=both, limits={"params_m": {"max": 3.0}}),
+    )
+    found = []
+    for number, (score, cost, size) in enumerate([(0.5, 1.0, 1.0), (0.7, 3.0, 1.0), (0.6, 3.5, 1.0), (0.9, 1.0, 9.0)]):
+        spec = _spec(f"search-{number}", "student", "search", resolve(BASE, PLAIN), {"train.gamma": score}, "", number)
+        trial = TrialHistory(spec, keys.FINISHED, 1, started=0.0)
+        trial.summary = {f"best/{METRIC.name}": score, "gmacs": cost, "params_m": size}
+        found.append(trial)
+    assert [trial.spec.number for trial in ranked(plan, found)] == [1, 0, 2]  # 2 is beaten by 1, 3 is too large
 
 
 def test_a_configuration_proposed_twice_is_refitted_once(tmp_path: Path) -> None:

@@ -101,7 +101,13 @@ GOOD: dict[str, Any] = {
     "metric": {"name": "val/ap"},
     "set": {"distill": {"alpha": 1, "sape.sau": True}, "train.epochs": 3},
     "ablation": {"design": ["full", {"ladder": ["a"]}, {"factorial": {"distill.alpha": [1]}}, {"arms": {"x": None}}]},
-    "search": {"num_samples": 3, "space": {"distill.alpha": {"min": 1, "max": 2, "distribution": "uniform"}}},
+    "search": {
+        "num_samples": 3,
+        "space": {"distill.alpha": {"min": 1, "max": 2, "distribution": "uniform"}},
+        "objectives": [{"name": "val/ap", "mode": "maximize"}, {"name": "gmacs", "goal": "min"}],
+        "constraints": [{"left": "distill.alpha", "op": "<=", "right": 4, "when": {"distill.sape.enabled": True}}],
+        "limits": {"params_m": {"max": 30}},
+    },
     "resources": {"max_concurrent_trials": "auto"},
 }
 
@@ -125,6 +131,12 @@ def test_every_spelling_that_the_reader_knows_fits(schema):
         (["search", "space"], {"distill.alpha": {"lo": 0}}),
         (["search", "num_samples"], 0),
         (["search", "trials"], "many"),
+        (["search", "objectives"], [{"name": "val/ap"}]),
+        (["search", "objectives"], [{"name": "val/ap", "mode": "highest"}]),
+        (["search", "constraints"], [{"left": "distill.alpha", "op": "~", "right": 4}]),
+        (["search", "constraints"], [{"left": "distill.alpha", "op": "<"}]),
+        (["search", "constraints"], [{"left": "distill.alpha", "op": "<", "right": [1]}]),
+        (["search", "limits"], {"params_m": {"most": 3}}),
     ],
 )
 def test_what_the_reader_refuses_does_not_fit(schema, path, value):

@@ -41,3 +41,16 @@ def test_a_population_is_told_in_one_sentence() -> None:
         "every 2 epochs the worst 25 % go on from one of the best, each option drawn anew with probability 0.1, "
         "else times 0.8 or 1.25",
     )
+
+
+def test_objectives_rules_and_limits_are_told_where_there_are_any() -> None:
+    both = [{"name": "val/ap", "mode": "max"}, {"name": "gmacs", "mode": "min"}]
+    rule = {"left": "distill.alpha", "op": "<", "right": "distill.beta", "when": {"distill.sape.enabled": [True]}}
+    limits = {"params_m": {"min": 1.0, "max": 30.0}}
+    items, _ = search_blocks(SEARCH | {"objectives": both, "constraints": [rule], "limits": limits})
+    assert isinstance(items, Items)
+    assert items.items[2:5] == (
+        ("Objectives", "val/ap (max); gmacs (min)"),
+        ("Constraints", "distill.alpha < distill.beta where distill.sape.enabled is true"),
+        ("Limits", "params_m at least 1 and at most 30"),
+    )
