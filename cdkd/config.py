@@ -225,6 +225,7 @@ HEADS: Mapping[str, HeadTraits] = {
         lambda config: "none",
         backbones=HRNETS,
     ),
+    "rle": HeadTraits((), lambda config: "regression", lambda config: "1 pixel", has_final_feature=False),
 }
 HEADS = {**HEADS, "tokenpose": HEADS["dark"]}
 """Every kind of head, by its name in `head.kind`. TokenPose's maps are trained and read as DARK's are."""
