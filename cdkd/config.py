@@ -234,8 +234,10 @@ HEADS: Mapping[str, HeadTraits] = {
         lambda config: "none",
         backbones=HRNETS,
     ),
+    "rle": HeadTraits((), lambda config: "regression", lambda config: "1 pixel", has_final_feature=False),
 }
-"""Every kind of head, by its name in `head.kind`."""
+HEADS = {**HEADS, "tokenpose": HEADS["dark"]}
+"""Every kind of head, by its name in `head.kind`. TokenPose's maps are trained and read as DARK's are."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ class HeatmapConfig:
 
 @dataclass(frozen=True)
 class DarkConfig:
-    """DARK's decoding of heatmaps (method section 8)."""
+    """DARK's decoding of heatmaps, which TokenPose shares (method section 8)."""
 
     blur_kernel: int = option(
         11, help="side of the kernel that smooths a heatmap before it is read, cells (odd)", minimum=1, maximum=63
@@ -479,7 +481,7 @@ class TrainingConfig:
     head: HeadConfig = option(HeadConfig, help="kind of pose model")
     simcc: SimCCConfig = option(SimCCConfig, help="codec and task loss of head.kind simcc")
     heatmap: HeatmapConfig = option(HeatmapConfig, help="codec of heads that make heatmaps")
-    dark: DarkConfig = option(DarkConfig, help="decoding of head.kind dark")
+    dark: DarkConfig = option(DarkConfig, help="decoding of head.kind dark and tokenpose")
     cal: CalConfig = option(CalConfig, help="offsets of head.kind cal")
     distill: DistillConfig = option(DistillConfig, help="distillation")
     train: TrainConfig = option(TrainConfig, help="optimizer and budget")

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from cdkd.config import TrainingConfig
-from cdkd.heads import cal, dark, heatmap, simcc
+from cdkd.heads import cal, dark, heatmap, rle, simcc, tokenpose
 from cdkd.heads.codec import Codec, Kind
 from cdkd.models.pose import PoseNet, build_two_stream_backbone, check_sizes
 
@@ -37,6 +37,8 @@ KINDS: Mapping[str, Kind] = {
     "heatmap": Kind(heatmap.build_head, heatmap.build_codec),
     "dark": Kind(heatmap.build_head, dark.build_codec),
     "cal": Kind(cal.build_head, cal.build_codec, build_two_stream_backbone),
+    "tokenpose": Kind(tokenpose.build_head, tokenpose.build_codec),
+    "rle": Kind(rle.build_head, rle.build_codec),
 }
 """By the name in `head.kind`."""
 

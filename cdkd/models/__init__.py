@@ -1,1 +1,1 @@
-"""Pose networks: backbones, the part that heads share, and the files their weights come from."""
+"""Pose networks: backbones, what heads are made of, and the files their weights come from."""

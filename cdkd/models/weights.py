@@ -28,7 +28,7 @@ hrnet_w32-36af842e.pth and hrnet_w48-8ef0771d.pth have `head.` and `fc.`, torchv
 later files and timm's have the others, and a `final_layer.` that is not the pose network's.
 """
 
-HEAD_PREFIXES = ("final_layer.", "mlp_head_x.", "mlp_head_y.")
+HEAD_PREFIXES = ("final_layer.", "mlp_head_x.", "mlp_head_y.", "transformer.", "fc_coord.", "fc_sigma.", "flow.")
 """Heads of the public pose checkpoints."""
 
 COARSE_OUTPUTS = re.compile(r"stage4\.\d+\.fuse_layers\.[123]\.")

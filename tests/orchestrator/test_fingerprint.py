@@ -124,6 +124,10 @@ class TestProtocol:
             ({"head.kind": "dark"}, "flip_shift", "none"),
             ({"head.kind": "cal"}, "decoding", "heatmap argmax, its offset"),
             ({"head.kind": "cal"}, "flip_shift", "none"),
+            ({"head.kind": "tokenpose"}, "decoding", "heatmap argmax, DARK step after a blur of 11 cells"),
+            ({"head.kind": "tokenpose", "dark.shift_flipped": True}, "flip_shift", "1 heatmap cell"),
+            ({"head.kind": "rle", "distill.sape.enabled": False}, "decoding", "regression"),
+            ({"head.kind": "rle", "distill.sape.enabled": False}, "flip_shift", "1 pixel"),
         ],
     )
     def test_decoding_is_that_of_the_kind_of_head(self, change, field, expected):
