@@ -26,8 +26,8 @@ def small_study(**resources: float):
     )
 
 
-def drive(plan, results: Path, executor: str, **options):
-    """Run a plan; returns its conductor, whose ledger is closed."""
+def drive(plan, results: Path, executor: str, *, before_the_end=lambda: None, **options):
+    """Run a plan; returns its conductor, whose ledger is closed. Ray's cluster is still there at `before_the_end`."""
     conductor = open_conductor(plan, results, **options)
     with stop_on_signals(conductor.request_stop):
         if executor == "ray":
@@ -36,6 +36,7 @@ def drive(plan, results: Path, executor: str, **options):
 
             with ray_session(conductor.paths, CPUS, uses_train=uses_train(plan.resources)) as machine:
                 run_on_tune(conductor, machine)
+                before_the_end()
         else:
             from orchestrator.in_process import run_in_process
 

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from orchestrator import keys
-from orchestrator.conductor import WAIT
+from orchestrator.conductor import WAIT, Conductor, Wait
 from orchestrator.execution import Job, Outcome
 from orchestrator.ledger import Record, read_from
 from orchestrator.objectives import value_of
-from orchestrator.plan import Metric
+from orchestrator.plan import Metric, TrialSpec
 from tests.orchestrator.plans import (
     METRIC,
     fake_teacher,
@@ -272,3 +274,34 @@ def test_a_proposal_that_is_no_configuration_fails_and_the_search_goes_on(tmp_pa
     assert len(begun) == 2  # 48 is not a multiple of 32
     bad = [trial for trial in conductor.history.trials.values() if trial.state == keys.FAILED]
     assert [trial.reason for trial in bad] == ["student.input_size: must be a multiple of 32, got 48"]
+
+
+def test_twenty_studies_that_want_a_teacher_at_the_same_moment_train_it_once(tmp_path: Path) -> None:
+    needed = teacher()
+    wanting = student("full", teacher=needed.fingerprint)
+    studies = [
+        open_conductor(
+            make_plan(student("full", teacher=needed.fingerprint), teachers=(needed,), study=f"study-{number}"),
+            tmp_path,
+        )
+        for number in range(20)
+    ]
+    ready = threading.Barrier(len(studies))
+
+    def ask(conductor: Conductor) -> TrialSpec | Wait | None:
+        ready.wait()
+        return conductor.next_trial()
+
+    with ThreadPoolExecutor(len(studies)) as pool:
+        asked = list(pool.map(ask, studies))
+    (trainer,) = (conductor for conductor, found in zip(studies, asked) if found == needed)
+    assert asked.count(WAIT) == len(studies) - 1
+    job = trainer.on_started(needed)
+    fake_teacher(trainer.paths, needed.fingerprint)
+    trainer.on_finished(job.trial_id, job.attempt, {})
+    files = set()
+    for conductor in studies:
+        found = conductor.next_trial()
+        assert isinstance(found, TrialSpec)
+        files.add(conductor.on_started(found).teacher_file)
+    assert len(files) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from orchestrator import keys
 from orchestrator.plan import Resources
 from orchestrator.ray_train import PEER_LOST
 from tests.orchestrator.drive import drive, numbers
-from tests.orchestrator.plans import make_plan, states, student
+from tests.orchestrator.plans import learning_rates, make_plan, states, student
 from tests.orchestrator.test_in_process import NO_DATA
 from tests.orchestrator.test_tune import processes_of
 
@@ -69,3 +70,30 @@ def test_a_failure_and_a_killed_worker_of_a_group(tmp_path: Path) -> None:
     assert states(conductor) == {"fails-seed0": keys.FAILED, "a-seed0": keys.FINISHED}
     assert "/nowhere" in conductor.history.trials["fails-seed0"].reason
     assert conductor.history.trials["a-seed0"].attempt == 2
+
+
+def test_a_pruned_trial_of_several_workers_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No placement group stays, so that the whole machine is free again (ray#54305)."""
+    seen: dict[str, Any] = {}
+
+    def look() -> None:
+        import ray
+        from ray.util import placement_group_table
+
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            seen["states"] = [group["state"] for group in placement_group_table().values()]
+            seen["free"], seen["all"] = ray.available_resources().get("CPU", 0), ray.cluster_resources()["CPU"]
+            if seen["free"] == seen["all"]:
+                return
+            time.sleep(0.5)
+
+    options = {"min_resource": 1, "reduction_factor": 2}
+    space = {"train.learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True, "step": None, "when": {}}}
+    search = learning_rates(trials=4, pruner="asha", pruner_options=options, space=space)
+    plan = make_plan(search=search, resources=Resources(num_workers=2))
+    conductor = drive(plan, tmp_path, "ray", before_the_end=look)
+    assert keys.PRUNED in states(conductor).values()
+    assert seen["states"]
+    assert set(seen["states"]) == {"REMOVED"}
+    assert seen["free"] == seen["all"] > 0
