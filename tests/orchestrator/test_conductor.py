@@ -279,13 +279,8 @@ def test_a_proposal_that_is_no_configuration_fails_and_the_search_goes_on(tmp_pa
 def test_twenty_studies_that_want_a_teacher_at_the_same_moment_train_it_once(tmp_path: Path) -> None:
     needed = teacher()
     wanting = student("full", teacher=needed.fingerprint)
-    studies = [
-        open_conductor(
-            make_plan(student("full", teacher=needed.fingerprint), teachers=(needed,), study=f"study-{number}"),
-            tmp_path,
-        )
-        for number in range(20)
-    ]
+    plans = [make_plan(wanting, teachers=(needed,), study=f"study-{number}") for number in range(20)]
+    studies = [open_conductor(plan, tmp_path) for plan in plans]
     ready = threading.Barrier(len(studies))
 
     def ask(conductor: Conductor) -> TrialSpec | Wait | None:
