@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from analysis.statistics import FloatArray
 
@@ -73,6 +72,8 @@ def spearman(first: FloatArray, second: FloatArray) -> FloatArray:
     Returns:
         (m,), NaN where a row has one value only.
     """
+    from scipy.stats import rankdata  # takes as long to import as all the rest of a table
+
     a, b = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (first, second))
     spread = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     found: FloatArray = np.divide((a * b).sum(axis=1), spread, out=np.full(len(a), np.nan), where=spread > 0)

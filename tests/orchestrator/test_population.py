@@ -436,6 +436,7 @@ def test_a_second_run_of_a_finished_population_does_nothing(real: Any, tmp_path:
 
 # Ray leaves the processes of a cluster it ends to the garbage collector, without waiting for them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
 def test_a_population_trained_on_ray_gives_the_numbers_of_one_process(real: Any, tmp_path: Path) -> None:
     """Members leave, take over states and go on under Tune as they do one after the other."""
     conductor = drive(real_plan(), tmp_path, "ray")
