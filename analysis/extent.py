@@ -58,6 +58,8 @@ def repeat_notes(specification: Mapping[str, Any], samples: Mapping[str, Sample]
 
 def _end(sample: Sample, statistic: str, width: float, most: int) -> str:
     """`+SAPE 5, reached (0.43)`."""
+    if statistic == "difference" and not sample.baseline:
+        return f"{sample.label} {len(sample.values)}, as the arms compared with it"
     half = sample.half_width(statistic)
     shown = f"{sample.label} {len(sample.values)}"
     if not math.isnan(half) and half <= width:
@@ -78,6 +80,17 @@ def tuning_notes(record: StudyRecord) -> Iterator[str]:
     states = tuned["state"].value_counts()
     counts = ", ".join(f"{states[state]} {state}" for state in keys.STATES if state in states)
     yield (
-        f"Tuning: best-1 and its kin were chosen among {len(tuned)} trials of the search ({counts or 'none yet'}) on "
-        f"seed {search['training_seed']}, which took {seconds / 3600:.2f} hours of training; base cost no tuning."
+        f"Tuning: {_refitted(search['refit']['top'])} chosen among {len(tuned)} trials of the search "
+        f"({counts or 'none yet'}) on seed {search['training_seed']}, which took {_duration(seconds)} of training; "
+        "base cost no tuning."
     )
+
+
+def _refitted(top: int) -> str:
+    return "best-1 was" if top == 1 else f"best-1 to best-{top} were"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.2f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,19 +175,19 @@ def _semantic(config: Mapping[str, Any]) -> dict[str, Any]:
         return flatten_keys(config)
 
 
-def change_lines(standing: Standing, trials: int) -> list[str]:
+def change_lines(standing: Standing, trials: Sequence[TrialSpec]) -> list[str]:
     """What changed since the last run of the study, in lines; none before the first.
 
     Args:
         standing: of the plan.
-        trials: how many the plan has.
+        trials: the plan's.
     """
     if standing.is_first:
         return []
-    reused = sum(not name.startswith("teacher") for name in standing.sources)
+    reused = sum(map(standing.is_done, trials))
     parts = [f"+{len(standing.new_arms)} {_arms(standing.new_arms)}"] if standing.new_arms else []
     parts += [f"-{len(standing.gone_arms)} {_arms(standing.gone_arms)}"] if standing.gone_arms else []
-    parts.append(f"{reused} of {trials} trials reused")
+    parts.append(f"{reused} of {len(trials)} trials reused")
     grouped: dict[str, list[Invalid]] = {}
     for item in standing.invalid:
         grouped.setdefault(item.reason, []).append(item)

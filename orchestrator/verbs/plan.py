@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(plan, arm, standing) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
     rows += [_teacher_row(spec, standing) for spec in plan.teachers]
     print_table(HEADINGS, rows)
-    _say([*_notes(study, plan, standing, full_trials(history, plan)), *change_lines(standing, len(plan.trials))])
+    _say([*_notes(study, plan, standing, full_trials(history, plan)), *change_lines(standing, plan.trials)])
     print_price(plan, history, standing, paths, pilot=args.pilot)
     return 0
 

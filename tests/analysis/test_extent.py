@@ -36,6 +36,7 @@ def test_every_arm_says_which_rule_ended_its_repeats(workbench: Workbench) -> No
 def test_the_interval_of_a_difference_is_of_the_pairs(workbench: Workbench) -> None:
     remarks = repeated(workbench, "repeats-difference", RULE | {"statistic": "difference"}, SEEDS)
     assert "interval of its difference to the baseline" in remarks
+    assert "plain 2, as the arms compared with it; loud 4" in remarks
     assert "open 2, still open (317.02)" in remarks  # 49.9 points between the two differences
 
 
@@ -62,5 +63,5 @@ def test_a_refit_says_what_tuning_cost(workbench: Workbench) -> None:
     builder.trial("search", 0, {"train_seconds": 1800.0}, state=keys.PRUNED)
     builder.trial("search", 0, best(0.6, train_seconds=7200.0), reused_from="other/search-0001")
     remarks = "\n".join(ablation_sheet(ablation_table(workbench.read("refit-cost"))).remarks)
-    assert "among 3 trials of the search (2 finished, 1 pruned) on seed 0" in remarks
+    assert "Tuning: best-1 was chosen among 3 trials of the search (2 finished, 1 pruned) on seed 0" in remarks
     assert "took 1.50 hours of training" in remarks  # what was taken over cost nothing

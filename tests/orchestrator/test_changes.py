@@ -60,7 +60,7 @@ def run(plan: Plan, results: Path, limit: int = 100) -> None:
 
 def lines(plan: Plan, results: Path) -> list[str]:
     paths = StudyPaths(results, plan.study)
-    return change_lines(stand(plan, past_of(paths), paths), len(plan.trials))
+    return change_lines(stand(plan, past_of(paths), paths), plan.trials)
 
 
 def test_before_the_first_run_nothing_has_changed(tmp_path: Path) -> None:
