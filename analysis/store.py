@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -147,7 +147,7 @@ class Store:
         """
         stored = None if metrics is None else [keys.mlflow_name(name) for name in metrics]
         specification = self.specification(study)
-        trials = trials_frame(self._reader.trials(study, stored, params))
+        trials = _present(trials_frame(self._reader.trials(study, stored, params)), specification)
         return StudyRecord(study, specification, trials, self.uri, self._early(trials, specification))
 
     def _early(self, trials: pd.DataFrame, specification: dict[str, Any]) -> pd.DataFrame:
@@ -323,6 +323,13 @@ def _check_revision(uri: str, database: Database) -> None:
             f"cannot read the MLflow store {shown(uri)}: in its tables {database.unknown}, and they are of revision "
             f"{database.revision} where the MLflow installed here has {expected}; install the MLflow that wrote them"
         )
+
+
+def _present(trials: pd.DataFrame, specification: Mapping[str, Any]) -> pd.DataFrame:
+    """The trials of the study as it was last begun afresh; teachers are shared by all."""
+    generation = int(specification.get("generation", 0))
+    is_present = trials["trial_id"].map(keys.generation_of) == generation
+    return trials[is_present.astype(bool) | (trials["kind"] == "teacher")].reset_index(drop=True)
 
 
 def _cells(recorded: list[tuple[str, dict[str, Any]]], names: Names) -> Cells:

@@ -20,7 +20,6 @@ from typing import Any
 from benchmarks.measure import environment, write
 from orchestrator.changes import past_of, stand
 from orchestrator.compiler import compile_study
-from orchestrator.conductor import spent_hours
 from orchestrator.library import find_study
 from orchestrator.paths import StudyPaths
 from orchestrator.pilots import pilot_rates
@@ -58,9 +57,9 @@ def measure(study: str, changes: list[str], results: Path, *, by_pilot: bool) ->
     paths = StudyPaths(results, plan.study)
     load_before = os.getloadavg()[0]
     price = estimate(plan, paths, by_pilot=by_pilot)
-    spent = spent_hours(past_of(paths), plan.resources, "cpu_hours")
+    spent = past_of(paths).hours["cpu_hours"]
     seconds = run(study, changes, results)
-    hours = spent_hours(past_of(paths), plan.resources, "cpu_hours") - spent
+    hours = past_of(paths).hours["cpu_hours"] - spent
     return {
         "cpu_hours": _compared(price.cpu_hours, hours),
         "wall_s": _compared(price.wall_s, seconds),

@@ -10,6 +10,7 @@ from typing import Any
 from cdkd import METHOD_VERSION
 from cdkd.config import ConfigError, TrainingConfig, describe, flatten_keys, from_mapping, semantic_mapping
 from orchestrator import keys
+from orchestrator.design import refit_arms
 from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import read_from
 from orchestrator.paths import StudyPaths
@@ -39,6 +40,7 @@ class Standing:
         new_arms: arms that the last run did not have.
         gone_arms: arms of the last run that are asked for no more.
         invalid: results of the last run that do not fit.
+        failed: trials that failed or diverged, by id.
         is_first: the study was never run.
     """
 
@@ -47,11 +49,16 @@ class Standing:
     new_arms: tuple[str, ...]
     gone_arms: tuple[str, ...]
     invalid: tuple[Invalid, ...]
+    failed: frozenset[str]
     is_first: bool
 
     def is_done(self, spec: TrialSpec) -> bool:
         """Whether the trial needs no more training."""
         return spec.trial_id in self.sources
+
+    def is_left(self, spec: TrialSpec) -> bool:
+        """Whether the trial is still to be trained: a failed one only is when asked for (`--retry-failed`)."""
+        return not self.is_done(spec) and spec.trial_id not in self.failed
 
 
 def past_of(paths: StudyPaths) -> History:
@@ -81,6 +88,7 @@ def stand(plan: Plan, history: History, paths: StudyPaths) -> Standing:
         new_arms=tuple(arm for arm in arms if last and arm not in last),
         gone_arms=tuple(arm for arm in last if arm not in arms),
         invalid=tuple(_invalid(open_trials, plan, history)),
+        failed=_failed(plan, history, sources),
         is_first=not history.specification,
     )
 
@@ -89,7 +97,7 @@ def _sources(plan: Plan, history: History, paths: StudyPaths) -> dict[str, str]:
     own = {
         trial.spec.fingerprint
         for trial in history.trials.values()
-        if trial.state == keys.FINISHED and trial.spec.generation == plan.generation and trial.spec.kind != TEACHER
+        if trial.state == keys.FINISHED and trial.spec.generation == plan.generation and not trial.lineage
     }
     elsewhere: dict[str, str] = {}
     for ledger in paths.other_ledgers():
@@ -100,6 +108,12 @@ def _sources(plan: Plan, history: History, paths: StudyPaths) -> dict[str, str]:
         if spec.fingerprint in own or spec.fingerprint in elsewhere:
             found[spec.trial_id] = "" if spec.fingerprint in own else elsewhere[spec.fingerprint]
     return found
+
+
+def _failed(plan: Plan, history: History, sources: Mapping[str, str]) -> frozenset[str]:
+    wanted = {spec.trial_id for spec in (*plan.trials, *plan.reserve, *plan.teachers)} - sources.keys()
+    bad = (keys.FAILED, keys.DIVERGED)
+    return frozenset(name for name, trial in history.trials.items() if name in wanted and trial.state in bad)
 
 
 def _epochs_done(plan: Plan, history: History) -> dict[str, int]:
@@ -117,6 +131,8 @@ def _last_arms(plan: Plan, history: History) -> list[str]:
     arms = [trial.spec.arm for name, trial in history.trials.items() if name in wanted and trial.spec.number < 0]
     listed = history.specification.get("table", {}).get("arms", ())
     refitted = {arm for arm in arms if arm in plan.table.arms and all(arm != spec.arm for spec in plan.trials)}
+    if plan.search is not None and plan.search.refit is not None:
+        refitted |= set(refit_arms(plan.search.refit.top))
     return [arm for arm in dict.fromkeys([*listed, *arms]) if arm not in refitted]
 
 

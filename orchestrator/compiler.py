@@ -20,7 +20,7 @@ from orchestrator.errors import Place, Problem, UserError
 from orchestrator.fingerprint import file_digest, fingerprint, protocol
 from orchestrator.library import slug
 from orchestrator.overrides import FILE_FIELDS
-from orchestrator.plan import Metric, Plan, SearchSpec, TrialSpec
+from orchestrator.plan import Metric, Plan, SearchSpec, TrialSpec, of_generation
 from orchestrator.space import conditions, extremes
 from orchestrator.study import Study
 
@@ -77,14 +77,10 @@ def begun_afresh(plan: Plan, generation: int, since: float) -> Plan:
         return plan
 
     def renamed(specs: tuple[TrialSpec, ...]) -> tuple[TrialSpec, ...]:
-        return tuple(_of_generation(spec, generation) for spec in specs)
+        return tuple(of_generation(spec, generation) for spec in specs)
 
     trials, reserve = renamed(plan.trials), renamed(plan.reserve)
     return replace(plan, trials=trials, reserve=reserve, generation=generation, fresh_since=since)
-
-
-def _of_generation(spec: TrialSpec, generation: int) -> TrialSpec:
-    return replace(spec, trial_id=f"{spec.trial_id}-fresh{generation}", generation=generation) if generation else spec
 
 
 def _trainings(study: Study) -> Iterator[tuple[str, int, TrainingConfig, dict[str, Any]]]:
@@ -110,7 +106,7 @@ def search_trial(plan: Plan, number: int, overrides: Mapping[str, Any]) -> tuple
     config = resolve(plan.base, overrides, {"seed": seed})
     spec, teacher = _Identifier(plan.metric).student(config, keys.SEARCH_ARM, seed, dict(overrides))
     trial_id = f"{keys.SEARCH_ARM}-{number:04d}-{spec.fingerprint[:SHORT]}"
-    return _of_generation(replace(spec, trial_id=trial_id, number=number), plan.generation), teacher
+    return of_generation(replace(spec, trial_id=trial_id, number=number), plan.generation), teacher
 
 
 def refit_trial(plan: Plan, arm: str, seed: int, overrides: Mapping[str, Any]) -> tuple[TrialSpec, TrialSpec | None]:
@@ -127,7 +123,7 @@ def refit_trial(plan: Plan, arm: str, seed: int, overrides: Mapping[str, Any]) -
     """
     config = resolve(plan.base, overrides, {"seed": seed})
     spec, teacher = _Identifier(plan.metric).student(config, arm, seed, dict(overrides))
-    return _of_generation(spec, plan.generation), teacher
+    return of_generation(spec, plan.generation), teacher
 
 
 def _search_teachers(study: Study, search: SearchSpec, identify: _Identifier) -> Iterator[TrialSpec]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ from typing import Any
 from orchestrator import keys
 from orchestrator.execution import LOST, STOPPED, Job, Outcome
 from orchestrator.failpoints import failpoint
-from orchestrator.further import RefitTrial, further_trials
+from orchestrator.further import Refit, RefitTrial, SearchTrials, further_trials
 from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import Ledger, Record
 from orchestrator.objectives import excess, needed, objectives, value_of
 from orchestrator.paths import StudyPaths
-from orchestrator.plan import TEACHER, Plan, Resources, TrialSpec
+from orchestrator.plan import TEACHER, Plan, TrialSpec, of_generation
 from orchestrator.population import WAITS, Exploit, Population, hand_over
 from orchestrator.reuse import finished_students
 from orchestrator.sampler import REJECTED, Evaluation, NoProposal, Proposal, Sampler, proposal_of
@@ -38,14 +38,11 @@ from orchestrator.teachers import TeacherStore
 
 logger = logging.getLogger(__name__)
 
-SECONDS = "time/epoch_seconds"
 BUDGETS = {"gpu_hours": "GPU hours", "cpu_hours": "CPU hours"}
 MAX_LOSSES = 3
 """How often a trial whose worker died is started again by one driver."""
 
 Listener = Callable[[Record], None]
-SearchTrials = Callable[[Plan, int, dict[str, Any]], tuple[TrialSpec, TrialSpec | None]]
-"""Makes a search trial and the teacher it needs from Optuna's number and the overrides it proposed."""
 
 
 class Wait(Enum):
@@ -108,7 +105,6 @@ class Conductor:
         self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
-        self._epoch_seconds = _epoch_seconds(self.history)
         past = [trial.spec for trial in self.history.trials.values() if self._is_present(trial.spec)]
         self._same: dict[str, dict[str, None]] = {}  # ids of the trials that are the same training, by fingerprint
         for spec in past:
@@ -137,7 +133,11 @@ class Conductor:
 
         The trial is not begun until `on_started`, and until then is handed out again.
         """
-        if self.stop_reason or self.is_spent():
+        if self.stop_reason:
+            return None
+        self._settle()
+        self._extend()  # also where the budget is spent: what results ask for belongs to the study
+        if self.is_spent():
             return None
         found = self._look()
         while found is None and not (self._is_settled and self._is_extended):
@@ -164,7 +164,7 @@ class Conductor:
         Args:
             name: a field of `orchestrator.plan.Budget`.
         """
-        return _device_hours(self._epoch_seconds, self.plan.resources, name)
+        return self.history.hours[name]
 
     def left_out(self) -> list[TrialHistory | TrialSpec]:
         """What the plan asks for and is not over: trials begun and interrupted, then trials never begun."""
@@ -205,11 +205,16 @@ class Conductor:
 
     # What happened to it.
 
-    def on_started(self, spec: TrialSpec) -> Job:
-        """The trial begins: record the attempt, and say what its worker needs to know."""
+    def on_started(self, spec: TrialSpec, devices: Mapping[str, float] | None = None) -> Job:
+        """The trial begins: record the attempt, and say what its worker needs to know.
+
+        Args:
+            spec: of the trial.
+            devices: `cpus` and `gpus` that it holds; None: what the study's resources say.
+        """
         known = self.history.trials.get(spec.trial_id)
         attempt = known.attempt + 1 if known else 1
-        self._start(spec, attempt)
+        self._start(spec, attempt, devices)
         self._waiting = [other for other in self._waiting if other.trial_id != spec.trial_id]
         folder = self._folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
@@ -350,7 +355,8 @@ class Conductor:
             return
         self._is_extended = True
         is_over = self.remaining_proposals() == 0 and not any(self._is_open_proposal(name) for name in self._own)
-        due = further_trials(self.plan, self.history, self._refit_trial if is_over else None)
+        refit = Refit(self._search_trials, self._refit_trial) if self._refit_trial and self._search_trials else None
+        due = further_trials(self.plan, self.history, refit if is_over else None)
         new = {spec.trial_id: spec for spec in due if spec.trial_id not in self._own}
         if not new:
             return
@@ -361,7 +367,10 @@ class Conductor:
         self._settle()
 
     def _is_open_proposal(self, trial_id: str) -> bool:
-        return self._own[trial_id].number >= 0 and self._is_open(trial_id)
+        if self._own[trial_id].number < 0 or not self._is_open(trial_id):
+            return False
+        known = self.history.trials.get(trial_id)
+        return known is None or known.state not in self._retried or trial_id not in self._tried
 
     def _settle(self) -> None:
         """Answer every waiting trial that needs no training: reused, answered before, or without a teacher."""
@@ -507,8 +516,10 @@ class Conductor:
         """A proposal that is no valid configuration is a failed trial, told to the sampler as such."""
         assert self.plan.search is not None
         seed, number = self.plan.search.training_seed, proposal.number
-        name = f"search-{number:04d}-invalid"
-        spec = TrialSpec(name, "student", "search", seed, self.plan.base, proposal.overrides, "", "", {}, number)
+        name, arm, overrides = f"search-{number:04d}-invalid", keys.SEARCH_ARM, proposal.overrides
+        spec = TrialSpec(name, "student", arm, seed, self.plan.base, overrides, "", "", {}, number)
+        spec = of_generation(spec, self.plan.generation)
+        name = spec.trial_id
         self._proposals[name], self._own[name] = proposal, spec
         self._start(spec, 0)
         self._end(self.history.trials[name], keys.FAILED, Outcome(keys.FAILED, reason=reason))
@@ -660,18 +671,22 @@ class Conductor:
             self._same.setdefault(spec["fingerprint"], {})[spec["trial_id"]] = None
         self._is_settled &= event == keys.EPOCH
         self._is_extended &= event in (keys.EPOCH, keys.EXTENDED)
-        if event == keys.EPOCH and data["attempt"] > 0:
-            self._epoch_seconds += data["metrics"].get(SECONDS, 0.0)
         for listener in self._listeners:
             listener(record)
         return record
 
-    def _start(self, spec: TrialSpec, attempt: int) -> None:
-        data = {"trial": dataclasses.asdict(spec), "attempt": attempt}
+    def _start(self, spec: TrialSpec, attempt: int, devices: Mapping[str, float] | None = None) -> None:
+        data = {"trial": dataclasses.asdict(spec), "attempt": attempt, "devices": dict(devices or self._devices())}
         self._append(keys.STARTED, data | self._search_data(spec))
         failpoint("after_started")
         self._tried.add(spec.trial_id)
         self._mark_started(spec)
+
+    def _devices(self) -> dict[str, float]:
+        """What a student holds."""
+        resources = self.plan.resources
+        each = {"cpus": resources.cpus_per_worker, "gpus": resources.gpus_per_worker}
+        return {name: resources.num_workers * count for name, count in each.items()}
 
     def _search_data(self, spec: TrialSpec) -> dict[str, Any]:
         """What rebuilding Optuna's trial needs, beside the record of a proposal's beginning."""
@@ -743,21 +758,6 @@ class Conductor:
 def _is_failure(trial: TrialHistory) -> bool:
     """A proposal that diverges is an answer to the sampler; an arm that does is missing from the table."""
     return trial.state == keys.FAILED or (trial.state == keys.DIVERGED and trial.spec.number < 0)
-
-
-def spent_hours(history: History, resources: Resources, name: str) -> float:
-    """Device hours that a study's epochs took so far; `name` is a field of `orchestrator.plan.Budget`."""
-    return _device_hours(_epoch_seconds(history), resources, name)
-
-
-def _epoch_seconds(history: History) -> float:
-    trained = [trial for trial in history.trials.values() if trial.attempt > 0]
-    return sum(values.get(SECONDS, 0.0) for trial in trained for values in trial.epochs.values())
-
-
-def _device_hours(seconds: float, resources: Resources, name: str) -> float:
-    each = resources.gpus_per_worker if name == "gpu_hours" else resources.cpus_per_worker
-    return seconds * resources.num_workers * each / 3600
 
 
 def _id_of(item: TrialHistory | TrialSpec) -> str:

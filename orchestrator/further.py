@@ -5,8 +5,8 @@ Both follow from the plan and the results alone, so that a driver that replays t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.front import unbeaten
@@ -19,20 +19,30 @@ from orchestrator.repeats import repeats_due
 
 RefitTrial = Callable[[Plan, str, int, dict[str, Any]], tuple[TrialSpec, TrialSpec | None]]
 """Makes the training of an arm and seed from overrides that the search proposed, and the teacher it needs."""
+SearchTrials = Callable[[Plan, int, dict[str, Any]], tuple[TrialSpec, TrialSpec | None]]
+"""Makes a search trial and the teacher it needs from Optuna's number and the overrides it proposed."""
 OPEN = (keys.RUNNING, keys.INTERRUPTED)
 
 
-def further_trials(plan: Plan, history: History, refit_trial: RefitTrial | None) -> list[TrialSpec]:
+@dataclass(frozen=True)
+class Refit:
+    """How trials are made (`orchestrator.compiler`)."""
+
+    search_trial: SearchTrials
+    refit_trial: RefitTrial
+
+
+def further_trials(plan: Plan, history: History, refit: Refit | None) -> list[TrialSpec]:
     """The trials that the results ask for so far, those asked for before included.
 
     Args:
         plan: the study's.
         history: of this study.
-        refit_trial: `orchestrator.compiler.refit_trial`; None while the search is not over.
+        refit: how trials are made; None while the search is not over.
     """
     found = _further_repeats(plan, history)
-    if refit_trial is not None:
-        found += _refits(plan, history, refit_trial)
+    if refit is not None:
+        found += _refits(plan, history, refit)
     return found
 
 
@@ -50,7 +60,11 @@ def _further_repeats(plan: Plan, history: History) -> list[TrialSpec]:
         if value is not None:
             values.setdefault(spec.arm, {})[spec.seed] = value
     due = repeats_due(plan.repeats, plan.seeds, _blocks(plan), over, values)
-    return [spec for spec in plan.reserve if spec.seed in plan.seeds[: due[spec.arm]]]
+    return [
+        spec
+        for spec in plan.reserve
+        if spec.seed in plan.seeds[: due[spec.arm]] or spec.seed in values.get(spec.arm, {})
+    ]
 
 
 def _blocks(plan: Plan) -> tuple[Block, ...]:
@@ -60,16 +74,23 @@ def _blocks(plan: Plan) -> tuple[Block, ...]:
     return (*plan.table.blocks, Block(rest, plan.table.baseline)) if rest else plan.table.blocks
 
 
-def _refits(plan: Plan, history: History, refit_trial: RefitTrial) -> list[TrialSpec]:
-    refit = plan.search.refit if plan.search is not None else None
-    if refit is None:
+def _refits(plan: Plan, history: History, refit: Refit) -> list[TrialSpec]:
+    asked = plan.search.refit if plan.search is not None else None
+    if asked is None:
         return []
-    best = ranked(plan, history.trials.values())[: refit.top]
+    best = ranked(plan, (trial for trial in history.trials.values() if is_of_plan(plan, trial, refit.search_trial)))
     return [
-        refit_trial(plan, arm, seed, trial.spec.overrides)[0]
-        for seed in refit.seeds
-        for arm, trial in zip(refit_arms(refit.top), best)
+        refit.refit_trial(plan, arm, seed, trial.spec.overrides)[0]
+        for seed in asked.seeds
+        for arm, trial in zip(refit_arms(asked.top), best[: asked.top])
     ]
+
+
+def is_of_plan(plan: Plan, trial: TrialHistory, search_trial: SearchTrials) -> bool:
+    """Whether the plan as it is now would train this trial of its search the same way."""
+    if trial.spec.number < 0 or trial.state != keys.FINISHED or trial.spec.generation != plan.generation:
+        return False
+    return search_trial(plan, trial.spec.number, trial.spec.overrides)[0].fingerprint == trial.spec.fingerprint
 
 
 def ranked(plan: Plan, trials: Iterable[TrialHistory]) -> list[TrialHistory]:
@@ -93,7 +114,7 @@ def ranked(plan: Plan, trials: Iterable[TrialHistory]) -> list[TrialHistory]:
     in_order = [trial for _, _, trial in sorted(valued, key=lambda item: item[:2])]
     kept: dict[str, TrialHistory] = {}
     for trial in _front_first(in_order, objectives(plan.search, plan.metric)):
-        kept.setdefault(json.dumps(trial.spec.overrides, sort_keys=True), trial)
+        kept.setdefault(trial.spec.fingerprint, trial)
     return list(kept.values())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,9 @@ class Descent:
     values: dict[str, Any]
 
 
+SECONDS = "time/epoch_seconds"
+
+
 @dataclass
 class TrialHistory:
     """One trial as far as the ledger knows it.
@@ -41,6 +44,8 @@ class TrialHistory:
         reason: why it ended as it did, one line.
         reused_from: `<study>/<trial id>` of the result taken over, else empty.
         started: when the first attempt began.
+        devices: `cpus` and `gpus` that its latest attempt held.
+        invocation: the specification in force when it began.
         ended: when it reached its state (the last sign of life, if it was interrupted); None while it runs.
         lineage: of a population's member: whose states it went on from, in order. Its `epochs` are those that it
             trained itself, also where it was sent back on another's path afterwards.
@@ -56,6 +61,8 @@ class TrialHistory:
     reason: str = ""
     reused_from: str = ""
     ended: float | None = None
+    devices: dict[str, float] = field(default_factory=dict)
+    invocation: dict[str, Any] = field(default_factory=dict)
     lineage: list[Descent] = field(default_factory=list)
 
     @property
@@ -83,6 +90,7 @@ class History:
         stopped: time of the last `stopped`; None while the study runs.
         evolved: epoch of the last look at the population; 0 before the first.
         copied: epoch of the last look after which the donors' states were handed over.
+        hours: of the devices that trained epochs held, by field of `orchestrator.plan.Budget`.
     """
 
     def __init__(self) -> None:
@@ -95,6 +103,7 @@ class History:
         self.stopped: float | None = None
         self.evolved = 0
         self.copied = 0
+        self.hours = {"gpu_hours": 0.0, "cpu_hours": 0.0}
 
     @classmethod
     def replay(cls, records: Iterable[Record], *, is_running: bool = True) -> History:
@@ -120,7 +129,7 @@ class History:
         if record.event == keys.STOPPED:
             return self._stopped(record)
         if record.event == keys.STARTED:
-            return self._started(trial_spec(data["trial"]), data["attempt"], record.time)
+            return self._started(trial_spec(data["trial"]), record)
         if record.event == keys.REUSED:
             return self._reused(trial_spec(data["trial"]), record)
         if record.event == keys.EPOCH:
@@ -137,7 +146,7 @@ class History:
 
     def followers(self) -> list[TrialHistory]:
         """The members that go on from another's state since the last look at the population, and have not begun to."""
-        present = [trial for trial in self.trials.values() if trial.spec.generation == self._generation()]
+        present = [trial for trial in self.trials.values() if trial.spec.generation == self.generation]
         interrupted = [trial for trial in present if trial.lineage and trial.state == keys.INTERRUPTED]
         return [trial for trial in interrupted if trial.lineage[-1].epoch == self.evolved]
 
@@ -148,14 +157,15 @@ class History:
             trial.state, trial.ended = keys.INTERRUPTED, trial.last_sign
         return tuple(open_trials)
 
-    def _generation(self) -> int:
+    @property
+    def generation(self) -> int:
         """How often the study was begun afresh."""
         return int(self.specification.get("generation", 0))
 
     def _invoked(self, record: Record) -> tuple[str, ...]:
-        generation = self._generation()
+        generation = self.generation
         self.specification = record.data.get("specification", {})
-        if self._generation() != generation:
+        if self.generation != generation:
             self.evolved = self.copied = 0
         self.invocations += 1
         self.is_stopped, self.stopped_reason, self.stopped = False, "", None
@@ -166,18 +176,23 @@ class History:
         self.is_stopped, self.stopped_reason, self.stopped = True, record.data.get("reason", ""), record.time
         return self.interrupt()
 
-    def _started(self, spec: TrialSpec, attempt: int, time: float) -> tuple[str, ...]:
+    def _started(self, spec: TrialSpec, record: Record) -> tuple[str, ...]:
+        attempt = record.data["attempt"]
         known = self.trials.get(spec.trial_id)
         if known is None:
-            self.trials[spec.trial_id] = TrialHistory(spec, keys.RUNNING, attempt, started=time)
+            known = self.trials[spec.trial_id] = TrialHistory(spec, keys.RUNNING, attempt, started=record.time)
         else:
             known.spec, known.state, known.attempt, known.ended = spec, keys.RUNNING, attempt, None
             known.summary, known.reason, known.reused_from = {}, "", ""
+        known.devices = record.data.get("devices") or _devices(self.specification.get("resources", {}))
+        known.invocation = self.specification
         return (spec.trial_id,)
 
     def _reused(self, spec: TrialSpec, record: Record) -> tuple[str, ...]:
-        trial = TrialHistory(spec, keys.FINISHED, attempt=0, started=record.time, ended=record.time)
-        trial.summary = record.data.get("summary", {})
+        fresh = TrialHistory(spec, keys.FINISHED, attempt=0, started=record.time)
+        trial = self.trials.get(spec.trial_id, fresh)  # what was trained of it here was spent all the same
+        trial.spec, trial.state, trial.ended = spec, keys.FINISHED, record.time
+        trial.summary, trial.reason = record.data.get("summary", {}), ""
         trial.reused_from = record.data["source"]
         self.trials[spec.trial_id] = trial
         return (spec.trial_id,)
@@ -189,6 +204,10 @@ class History:
             return ()
         trial.epochs[epoch] = record.data["metrics"]
         trial.epoch_times[epoch] = record.time
+        if record.data["attempt"] > 0:
+            hours = record.data["metrics"].get(SECONDS, 0.0) / 3600
+            self.hours["cpu_hours"] += hours * trial.devices.get("cpus", 0.0)
+            self.hours["gpu_hours"] += hours * trial.devices.get("gpus", 0.0)
         return (record.data["trial_id"],)
 
     def _ended(self, record: Record) -> tuple[str, ...]:
@@ -211,6 +230,13 @@ class History:
         trial.reason = f"goes on from {donor} after epoch {epoch}"
         trial.lineage.append(Descent(epoch, donor, exploit["values"]))
         return spec.trial_id
+
+
+def _devices(resources: Mapping[str, Any]) -> dict[str, float]:
+    """What a trial held, of a ledger that does not say so itself."""
+    workers = float(resources.get("num_workers", 1))
+    each = {name: float(resources.get(f"{name}_per_worker", 0.0)) for name in ("cpus", "gpus")}
+    return {name: workers * count for name, count in each.items()}
 
 
 def _extended(specification: dict[str, Any], specs: list[TrialSpec]) -> dict[str, Any]:

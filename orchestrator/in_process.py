@@ -24,7 +24,7 @@ def run_in_process(conductor: Conductor, machine: Machine) -> None:
         if spec is WAIT:
             time.sleep(POLL_S)
             continue
-        job = conductor.on_started(spec).with_threads(threads)
+        job = conductor.on_started(spec, {"cpus": threads, "gpus": machine.gpus}).with_threads(threads)
 
         def on_epoch(
             epoch: int, metrics: dict[str, float], name: str = job.trial_id, attempt: int = job.attempt

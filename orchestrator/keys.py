@@ -31,6 +31,7 @@ ATTEMPT = "cdkd.attempt"  # number of the latest attempt; 0 for a result taken o
 LEDGER = "cdkd.ledger"  # identity of the ledger the run was written from
 RESULTS = "cdkd.results"  # where that ledger is: host and folder
 
+FRESH = "-fresh"  # ends the id of a trial, with a number, that was begun by `--fresh`
 SEARCH_ARM = "search"  # the arm of every trial that a search proposed
 
 # States of a trial.
@@ -52,6 +53,12 @@ EXTENDED = "extended"  # the results ask for more: {trials: [TrialSpec as a mapp
 EVOLVED = "evolved"  # a population was looked at: {epoch, exploits: [{trial: new TrialSpec, donor, values}]}
 COPIED = "copied"  # and the donors' states were handed over: {epoch, copies: [{trial_id, donor, sha256}]}
 STOPPED = "stopped"  # one run of the study ended: {reason: str}
+
+
+def generation_of(trial_id: str) -> int:
+    """How often the study was begun afresh before a trial, by its id."""
+    number = trial_id.rpartition(FRESH)[2]
+    return int(number) if FRESH in trial_id and number.isdigit() else 0
 
 
 def mlflow_name(metric: str) -> str:

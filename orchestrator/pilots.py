@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from orchestrator.plan import TrialSpec
 from orchestrator.price import SPREAD, Kinds, Rate, Work
 
 TIMEOUT_S = 1800.0
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def pilot_rates(work: Sequence[Work], kinds: Kinds, tell: Callable[[str], None]) -> dict[str, Rate]:
@@ -47,8 +49,14 @@ def _measure(work: Sequence[Work], kinds: Kinds, processes: int) -> dict[str, Ra
         file = Path(folder) / "configs.json"
         file.write_text(json.dumps([_config(item.sample, kinds) for item in work]))
         workers = str(kinds.resources.num_workers)
-        running = [_begin([sys.executable, "-m", "cdkd.pilot", str(file), workers]) for _ in range(processes)]
-        timings = [_end(process) for process in running]
+        command = [sys.executable, "-m", "cdkd.pilot", str(file), workers]
+        running: list[subprocess.Popen[str]] = []
+        try:
+            running += [_begin(command, _environment(number, kinds)) for number in range(processes)]
+            timings = [_end(process) for process in running]
+        finally:
+            for process in running:
+                process.kill()  # the others, where one has failed
     return {item.kind: _rate(of_kind) for item, *of_kind in zip(work, *timings)}
 
 
@@ -67,8 +75,17 @@ def _rate(timings: Sequence[Mapping[str, float]]) -> Rate:
     )
 
 
-def _begin(command: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def _environment(number: int, kinds: Kinds) -> dict[str, str]:
+    """Pilots side by side spread over the GPUs, as trials do."""
+    gpus = int(kinds.machine.gpus)
+    if not kinds.resources.gpus_per_worker or not gpus:
+        return dict(os.environ)
+    visible = os.environ.get(VISIBLE, "").split(",") if os.environ.get(VISIBLE) else [str(one) for one in range(gpus)]
+    return {**os.environ, VISIBLE: visible[number % len(visible)]}
+
+
+def _begin(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def _end(process: subprocess.Popen[str]) -> list[dict[str, float]]:

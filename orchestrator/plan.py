@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from orchestrator import keys
 
 TEACHER = "teacher"
 """The kind, and the arm, of a teacher's trial; every other one is a `student`."""
@@ -178,3 +180,10 @@ class Plan:
     repeats: RepeatRule | None = None
     generation: int = 0
     fresh_since: float = 0.0
+
+
+def of_generation(spec: TrialSpec, generation: int) -> TrialSpec:
+    """The trial as one of a study begun afresh so often: with an id of its own, so that older ones are kept."""
+    if not generation:
+        return spec
+    return replace(spec, trial_id=f"{spec.trial_id}{keys.FRESH}{generation}", generation=generation)

@@ -129,7 +129,8 @@ class Population:
 
 def members(history: History) -> list[TrialHistory]:
     """The members that take part, by number: those that failed, or were no valid configuration, do not."""
-    found = [trial for trial in history.trials.values() if trial.spec.number >= 0 and trial.state != keys.FAILED]
+    present = [trial for trial in history.trials.values() if trial.spec.generation == history.generation]
+    found = [trial for trial in present if trial.spec.number >= 0 and trial.state != keys.FAILED]
     return sorted(found, key=lambda trial: trial.spec.number)
 
 

@@ -18,12 +18,12 @@ from typing import Any
 
 from cdkd.config import ConfigError, TrainingConfig, flatten_keys, from_mapping, semantic_mapping
 from orchestrator import keys
-from orchestrator.conductor import SECONDS
-from orchestrator.history import History, TrialHistory
+from orchestrator.history import SECONDS, History, TrialHistory
 from orchestrator.ledger import LedgerError, read_from
 from orchestrator.plan import TEACHER, Budget, Resources, TrialSpec
 from orchestrator.resources import Machine, Meter, Request, student_request, teacher_request
 
+DEVICES = {"gpu_hours": "gpus", "cpu_hours": "cpus"}
 TIMELESS = (
     "seed",
     "student.pretrained",
@@ -55,6 +55,8 @@ TIMELESS = (
     "evaluation.detection_threshold",
 )
 """Options, and sections of options, that do not change how long an epoch takes."""
+LOCAL = "ray"
+"""The way of running (`specification`'s `executor`) whose times tell those of the next run: Ray on this machine."""
 SPREAD = 0.1
 """The least that a range goes to either side of an estimate."""
 LOW, HIGH = 0.1, 0.9
@@ -104,10 +106,6 @@ class Span:
     low: float
     high: float
 
-    def times(self, factor: float) -> Span:
-        """All three multiplied."""
-        return Span(self.middle * factor, self.low * factor, self.high * factor)
-
 
 @dataclass(frozen=True)
 class Price:
@@ -141,6 +139,7 @@ class Kinds:
         self.machine = machine
         self.words = dict(words)
         self.teachers = teachers
+        self._known: dict[int, tuple[TrialSpec, str]] = {}  # by identity: a plan asks for its kinds again and again
 
     def request(self, spec: TrialSpec) -> Request:
         """What the trial takes."""
@@ -155,6 +154,12 @@ class Kinds:
 
     def of(self, spec: TrialSpec) -> str:
         """The kind as text; equal texts, equal time."""
+        known = self._known.get(id(spec))
+        if known is None or known[0] is not spec:
+            known = self._known[id(spec)] = (spec, self._of(spec))
+        return known[1]
+
+    def _of(self, spec: TrialSpec) -> str:
         facts = {
             "options": _costly_options(spec.config),
             "request": asdict(self.request(spec)),
@@ -193,18 +198,25 @@ def remembered(ledgers: Iterable[Path]) -> dict[str, Rate]:
 
 
 def _kinds_of(history: History) -> Iterator[tuple[str, TrialHistory]]:
-    said = history.specification
-    if not said.get("machine") or not said.get("resources"):
-        return  # of a version that did not write this down
-    words = said["machine"]
-    machine = Machine(words.get("cpus", 0), len(words.get("gpus", ())))
-    kinds = Kinds(Resources(**said["resources"]), machine, words, max(1, len(said.get("teachers", ()))))
+    made: dict[int, Kinds | None] = {}
     for trial in history.trials.values():
-        if trial.attempt and any(SECONDS in metrics for metrics in trial.epochs.values()):
-            try:
-                yield kinds.of(trial.spec), trial
-            except ConfigError:
-                continue  # of a version with other options: not the same training
+        kinds = made.setdefault(id(trial.invocation), _kinds_then(trial.invocation))
+        if kinds is None or not trial.attempt or not any(SECONDS in metrics for metrics in trial.epochs.values()):
+            continue
+        try:
+            yield kinds.of(trial.spec), trial
+        except ConfigError:
+            continue  # of a version with other options: not the same training
+
+
+def _kinds_then(said: Mapping[str, Any]) -> Kinds | None:
+    """The kinds of a run of a study; None where it did not run side by side on one machine, or does not say."""
+    words, resources = said.get("machine"), said.get("resources")
+    if not words or not resources or said.get("executor", LOCAL) != LOCAL:
+        return None
+    known = {name: resources[name] for name in Resources.__dataclass_fields__ if name in resources}
+    machine = Machine(words.get("cpus", 0), len(words.get("gpus", ())))
+    return Kinds(Resources(**known), machine, words, max(1, len(said.get("teachers", ()))))
 
 
 def _rate(trials: Sequence[tuple[str, TrialHistory]]) -> Rate:
@@ -282,11 +294,9 @@ class Pricer:
             possible: those that a rule for repeats may add; they are in the upper end of the range alone.
         """
         every = [*certain, *possible]
-        spans = Span(self._seconds(certain, "epoch"), self._seconds(certain, "low"), self._seconds(every, "high"))
-        resources = self.kinds.resources
         return Price(
-            gpu_hours=spans.times(resources.num_workers * resources.gpus_per_worker / 3600),
-            cpu_hours=spans.times(resources.num_workers * resources.cpus_per_worker / 3600),
+            gpu_hours=self._hours(certain, every, "gpus"),
+            cpu_hours=self._hours(certain, every, "cpus"),
             wall_s=Span(self._wall(certain, "epoch"), self._wall(certain, "low"), self._wall(every, "high")),
         )
 
@@ -298,13 +308,10 @@ class Pricer:
             jobs: in running order.
             spent: device hours that the study has used, by field of Budget.
         """
-        resources = self.kinds.resources
-        each = {"gpu_hours": resources.gpus_per_worker, "cpu_hours": resources.cpus_per_worker}
         limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
         used = {name: spent[name] for name in limits}
         for count, job in enumerate(jobs):
-            hours = self._seconds([job], "epoch") * resources.num_workers / 3600
-            used = {name: value + hours * each[name] for name, value in used.items()}
+            used = {name: value + self._held([job], "epoch", DEVICES[name]) / 3600 for name, value in used.items()}
             if any(used[name] > limit for name, limit in limits.items()):
                 return count
         return len(jobs)
@@ -312,8 +319,16 @@ class Pricer:
     def _rate(self, spec: TrialSpec) -> Rate:
         return self.rates[self.kinds.of(spec)]
 
-    def _seconds(self, jobs: Jobs, end: str) -> float:
-        return math.fsum(epochs * float(getattr(self._rate(spec), end)) for spec, epochs in jobs)
+    def _hours(self, certain: Jobs, every: Jobs, device: str) -> Span:
+        parts = (("epoch", certain), ("low", certain), ("high", every))
+        return Span(*(self._held(jobs, end, device) / 3600 for end, jobs in parts))
+
+    def _held(self, jobs: Jobs, end: str, device: str) -> float:
+        """Seconds that trainings hold devices of one sort while their epochs run."""
+        return math.fsum(
+            epochs * float(getattr(self._rate(spec), end)) * float(getattr(self.kinds.request(spec), device))
+            for spec, epochs in jobs
+        )
 
     def _wall(self, jobs: Jobs, end: str) -> float:
         """When the last of these is over, each begun as soon as there is room and its teacher is trained."""

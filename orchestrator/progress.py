@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from analysis.front import unbeaten
 from orchestrator import keys
-from orchestrator.conductor import SECONDS
-from orchestrator.history import History, TrialHistory
+from orchestrator.history import SECONDS, History, TrialHistory
 from orchestrator.ledger import Record
 from orchestrator.objectives import excess, plain_objectives, value_of
 from orchestrator.plan import TEACHER, Metric
@@ -107,7 +106,7 @@ def standing(history: History, now: float, invoked: float) -> Standing:
         failures={trial.spec.trial_id: trial.reason for trial in trials if trial.state in (keys.FAILED, keys.DIVERGED)},
         elapsed_s=now - invoked,
         left_s=_left(trials, specification, len(running)),
-        gpu_hours=_gpu_hours(trials, specification),
+        gpu_hours=history.hours["gpu_hours"],
         population=tuple(told(history, metric, best[0] if best else "")),
         front=_front(trials, plain_objectives(specification.get("search"), metric), specification),
         objectives=tuple(each["name"] for each in (specification.get("search") or {}).get("objectives") or ()),
@@ -118,11 +117,15 @@ def _present(history: History) -> list[TrialHistory]:
     """The trials of the present plan: earlier versions of the study may have left others."""
     wanted = {*history.specification.get("trials", ()), *history.specification.get("teachers", ())}
     trials = history.trials.values()
-    return [trial for trial in trials if not wanted or trial.spec.trial_id in wanted or _is_unlisted(trial)]
+    return [
+        trial
+        for trial in trials
+        if not wanted or trial.spec.trial_id in wanted or _is_unlisted(trial, history.generation)
+    ]
 
 
-def _is_unlisted(trial: TrialHistory) -> bool:
-    return trial.spec.number >= 0 or trial.state == keys.RUNNING
+def _is_unlisted(trial: TrialHistory, generation: int) -> bool:
+    return (trial.spec.number >= 0 and trial.spec.generation == generation) or trial.state == keys.RUNNING
 
 
 def _running(trial: TrialHistory, metric: Metric, now: float) -> RunningTrial:
@@ -189,13 +192,6 @@ def _passed(trial: TrialHistory) -> int:
     """Epochs of a trial that need no more training: all of them once it has ended."""
     is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED)
     return trial.last_epoch if is_open else int(trial.spec.config["train"]["epochs"])
-
-
-def _gpu_hours(trials: list[TrialHistory], specification: Mapping[str, Any]) -> float:
-    resources = specification.get("resources", {})
-    gpus = float(resources.get("num_workers", 1) * resources.get("gpus_per_worker", 0))
-    trained = (trial for trial in trials if trial.attempt > 0)
-    return gpus * sum(values.get(SECONDS, 0.0) for trial in trained for values in trial.epochs.values()) / 3600
 
 
 # ----------------------------------------------------------------------------------------------- drawing

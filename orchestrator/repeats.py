@@ -58,10 +58,11 @@ def repeats_due(
     """
     due: dict[str, int] = {}
     for block in blocks:
-        for arm in block.arms:
+        judged = [arm for arm in block.arms if rule.statistic == "mean" or arm != block.baseline]
+        for arm in judged:
             due[arm] = _due(rule, seeds, arm, block.baseline, ended, values)
         if block.baseline:
-            most = max(due[arm] for arm in block.arms)
+            most = max((due[arm] for arm in judged), default=rule.minimum)
             due[block.baseline] = max(due.get(block.baseline, 0), most)
     return due
 
@@ -71,6 +72,8 @@ def _due(
 ) -> int:
     """Go on while the first repeats are over and their interval is still wide."""
     count = rule.minimum
+    if set(seeds[:count]) <= ended.get(arm, set()) and not values.get(arm):
+        return count  # an arm that never succeeds is not asked again
     compared = {arm, baseline} - {""} if rule.statistic == "difference" else {arm}
     while count < len(seeds) and all(set(seeds[:count]) <= ended.get(name, set()) for name in compared):
         if half_width(_sample(rule, seeds[:count], arm, baseline, values)) <= rule.width:

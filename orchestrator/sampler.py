@@ -134,7 +134,7 @@ class Sampler:
         self._file = file
         self._directions = [_DIRECTIONS[each.mode] for each in objectives(search, metric)]
         self._pruner = make_pruner(search, epochs)
-        self._budget = _budget(search)
+        self._budget = budget_of(search)
         make_sampler(search, 0)
         self._study = self._open()
         self._trials: dict[int, optuna.Trial] = {}
@@ -170,7 +170,7 @@ class Sampler:
         self._study.sampler = make_sampler(search, number)
         with _quiet():
             trial = self._study.ask()
-            overrides = suggest(trial, self._search.space)
+            overrides = self._suggest(trial)
         self._trials[number] = trial
         self._asked += 1
         self._study.sampler = _neutral(self._search)
@@ -194,6 +194,20 @@ class Sampler:
         trials = self._study.get_trials(deepcopy=False)
         self._asked = len(trials)
         self._kept = sum(CONSTRAINT not in trial.user_attrs for trial in trials)
+
+    def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """The trial's overrides.
+
+        Raises:
+            UserError: the study was edited so that Optuna cannot go on with what it has seen.
+        """
+        try:
+            return suggest(trial, self._search.space)
+        except ValueError as error:
+            if "dynamic value space" not in str(error):
+                raise
+            reason = "the choices of an option were changed since this search began; --fresh begins it anew"
+            raise UserError(f"{self._name}: search.space: {reason}") from None
 
     def mark(self, number: int, trial_id: str) -> None:
         """Write the trial's id on the Optuna trial, for dashboards and for `synchronise`."""
@@ -405,7 +419,8 @@ def proposal_seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
-def _budget(search: SearchSpec) -> int:
+def budget_of(search: SearchSpec) -> int:
+    """How many trials a search proposes: a grid no more than it has cells."""
     if canonical(search.sampler) != "grid":
         return search.trials
     kept = islice(_cells(search), search.trials)

@@ -187,4 +187,6 @@ def _with_entry(root: Node, path: Sequence[str], new: Node) -> Node:
     said = aliases.get(name, name)
     children = old.value if isinstance(old.value, dict) else {}
     kept = {key: child for key, child in children.items() if aliases.get(key, key) != said}
+    if (section, name) == ("ablation", "seeds"):
+        kept.pop("repeats", None)  # seeds that are named from outside take the place of a rule for them
     return Node({**root.value, section: Node({**kept, name: new}, old.place, old.size)}, root.place, root.size)

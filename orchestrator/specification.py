@@ -13,16 +13,18 @@ from typing import Any
 from cdkd import METHOD_VERSION, __version__
 from orchestrator.machine import machine
 from orchestrator.plan import Plan, TrialSpec
+from orchestrator.sampler import budget_of
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pycocotools", "ray", "optuna", "mlflow")
 
 
-def specification(plan: Plan, command: str = "") -> dict[str, Any]:
+def specification(plan: Plan, command: str = "", executor: str = "ray") -> dict[str, Any]:
     """A plan's question, metric, table and extent, as plain data.
 
     Args:
         plan: what is run.
         command: what runs it again; empty where it is not known.
+        executor: `ray` on this machine, `cluster` or `in_process`.
     """
     return {
         "study": plan.study,
@@ -45,6 +47,7 @@ def specification(plan: Plan, command: str = "") -> dict[str, Any]:
         "versions": versions(),
         "machine": machine(wants_gpus=plan.resources.gpus_per_worker > 0),
         "command": command,
+        "executor": executor,
     }
 
 
@@ -69,7 +72,7 @@ def versions() -> dict[str, str]:
 
 def planned(plan: Plan) -> dict[str, int]:
     """How many trials and epochs a plan asks for, a search's at full length."""
-    proposals = plan.search.trials if plan.search is not None else 0
+    proposals = budget_of(plan.search) if plan.search is not None else 0
     base = int(plan.base["train"]["epochs"])
     return {
         "trials": len(plan.trials) + len(plan.teachers) + proposals,

@@ -185,10 +185,10 @@ class _Loader:
         metric = Metric(section.metric.name, section.metric.mode, section.metric.select)
         search = self._search(section.search, metric, config, layers) if section.search else None
         arms, merged = self._arms(drafts, components, layers)
-        repeats = self._repeats(section.ablation)
         if search is not None and search.pbt is not None:
             self._check_population_resources(section)
         resources = Resources(**{name: getattr(section.resources, name) for name in Resources.__dataclass_fields__})
+        table = self._table(section.table, section.metric, config, arms, merged, tuple(components), search)
         return Study(
             path=self.path,
             name=section.study,
@@ -199,9 +199,9 @@ class _Loader:
             arms=arms,
             merged=merged,
             seeds=self._seeds(section, config),
-            repeats=repeats,
+            repeats=self._repeats(section.ablation, table.baseline),
             search=search,
-            table=self._table(section.table, section.metric, config, arms, merged, tuple(components), search),
+            table=table,
             budget=Budget(section.budget.gpu_hours, section.budget.cpu_hours),
             layers=layers,
         )
@@ -314,7 +314,7 @@ class _Loader:
             return tuple(range(ablation.repeats.max))
         return ablation.seeds or (config.seed,)
 
-    def _repeats(self, ablation: AblationSection | None) -> RepeatRule | None:
+    def _repeats(self, ablation: AblationSection | None, baseline: str) -> RepeatRule | None:
         if ablation is None or ablation.repeats is None:
             return None
         said, path = ablation.repeats, ["ablation", "repeats"]
@@ -325,6 +325,8 @@ class _Loader:
         except ValueError as error:
             self._tell([*path, "until"], str(error))
             return None
+        if rule.statistic == "difference" and not baseline:
+            self._tell([*path, "until"], "there is no baseline to take differences to; name one in table.baseline")
         if rule.width >= 1:
             self._tell([*path, "until"], f"scores lie in [0, 1]: for {rule.width:g} points write {rule.width / 100:g}")
         return rule

@@ -145,7 +145,8 @@ class _Driver:
 
     def _begin(self, spec: TrialSpec, request: Request) -> dict[str, Any]:
         self._chosen = None
-        job = self.conductor.on_started(spec).with_threads(request.threads)
+        devices = {"cpus": request.cpus, "gpus": request.gpus}
+        job = self.conductor.on_started(spec, devices).with_threads(request.threads)
         self._jobs[job.trial_id] = job
         self._meter.take(_attempt(job), request)
         return {

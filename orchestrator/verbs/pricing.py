@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 from orchestrator.changes import Standing
 from orchestrator.compiler import search_trial
-from orchestrator.conductor import BUDGETS, spent_hours
+from orchestrator.conductor import BUDGETS
 from orchestrator.errors import UserError
+from orchestrator.further import OPEN, further_trials
 from orchestrator.history import History
 from orchestrator.machine import machine
 from orchestrator.paths import StudyPaths
 from orchestrator.pilots import pilot_rates
-from orchestrator.plan import Plan, TrialSpec
+from orchestrator.plan import Plan, SearchSpec, TrialSpec
 from orchestrator.price import Jobs, Kinds, Pricer, Span, Work, remembered, work_of
 from orchestrator.progress import duration
 from orchestrator.resources import Machine, check
+from orchestrator.sampler import budget_of
 from orchestrator.verbs.printing import print_table
 
 HEADINGS = ("trainings of", "to do", "epochs", "s/epoch", "known from")
@@ -31,7 +33,9 @@ def print_price(plan: Plan, history: History, standing: Standing, paths: StudyPa
         UserError: a pilot was asked for, and a training cannot begin.
     """
     certain, possible = jobs_left(plan, history, standing)
-    if not certain:
+    if standing.failed:
+        _say([f"{len(standing.failed)} failed and are not priced: cdkd run --retry-failed tries them once more"])
+    if not certain and not possible:
         _say(["nothing is left to train"])
         return
     kinds = kinds_of(plan)
@@ -67,17 +71,24 @@ def jobs_left(plan: Plan, history: History, standing: Standing) -> tuple[Jobs, J
 
     The proposals of a search stand for themselves as trainings of the study's base, at full length.
     """
-    certain = [_job(spec, standing) for spec in (*plan.teachers, *plan.trials) if not standing.is_done(spec)]
-    possible = [_job(spec, standing) for spec in plan.reserve if not standing.is_done(spec)]
+    asked = {spec.trial_id for spec in further_trials(plan, history, None)}
+    own = [*plan.teachers, *plan.trials, *(spec for spec in plan.reserve if spec.trial_id in asked)]
+    certain = [_job(spec, standing) for spec in own if standing.is_left(spec)]
+    rest = [spec for spec in plan.reserve if spec.trial_id not in asked]
+    possible = [_job(spec, standing) for spec in rest if standing.is_left(spec)]
     if plan.search is not None:
-        sample = search_trial(plan, 0, {})[0]
-        over = sum(
-            trial.spec.number >= 0 and trial.spec.generation == plan.generation and trial.ended is not None
-            for trial in history.trials.values()
-        )
-        certain += [_job(sample, standing)] * max(0, plan.search.trials - over)
-        certain += [_job(sample, standing)] * _refits_left(plan, history)
+        certain += _search_jobs(plan, plan.search, history)
     return certain, possible
+
+
+def _search_jobs(plan: Plan, search: SearchSpec, history: History) -> list[tuple[TrialSpec, int]]:
+    sample = search_trial(plan, 0, {})[0]
+    whole = int(sample.config["train"]["epochs"])
+    present = [trial for trial in history.trials.values() if trial.spec.generation == plan.generation]
+    proposed = [trial for trial in present if trial.spec.number >= 0]
+    begun = [(trial.spec, whole - trial.last_epoch) for trial in proposed if trial.state in OPEN]
+    left = max(0, budget_of(search) - len(proposed)) + _refits_left(plan, history)
+    return [*begun, *([(sample, whole)] * left)]
 
 
 def _job(spec: TrialSpec, standing: Standing) -> tuple[TrialSpec, int]:
@@ -94,7 +105,7 @@ def _refits_left(plan: Plan, history: History) -> int:
     over = [
         trial
         for trial in history.trials.values()
-        if trial.spec.arm in refitted and trial.spec.generation == plan.generation and trial.ended is not None
+        if trial.spec.arm in refitted and trial.spec.generation == plan.generation and trial.state not in OPEN
     ]
     return max(0, refit.top * len(refit.seeds) - len(over))
 
@@ -110,7 +121,7 @@ def _price_lines(plan: Plan, pricer: Pricer, certain: Jobs, possible: Jobs, hist
     resources = plan.resources
     hours = found.gpu_hours if resources.gpus_per_worker else found.cpu_hours
     unit = "GPU hours" if resources.gpus_per_worker else "CPU hours"
-    side_by_side = pricer.kinds.side_by_side(certain[-1][0])
+    side_by_side = pricer.kinds.side_by_side([*certain, *possible][-1][0])
     lines = [
         f"price of what is left: {_hours(hours)} {unit}, {_clock(found.wall_s)} on this machine, "
         f"{side_by_side} {'trial' if side_by_side == 1 else 'trials'} at a time"
@@ -126,12 +137,13 @@ def _budget_lines(plan: Plan, pricer: Pricer, jobs: Jobs, history: History) -> l
     limits = {name: limit for name in BUDGETS if (limit := getattr(plan.budget, name)) is not None}
     if not limits:
         return []
-    spent = {name: spent_hours(history, plan.resources, name) for name in limits}
+    spent = history.hours
     said = ", ".join(f"{limit:g} {BUDGETS[name]} ({spent[name]:.3g} spent)" for name, limit in limits.items())
     count = pricer.within(plan.budget, jobs, spent)
     if count == len(jobs):
         return [f"budget: {said}, enough by this estimate"]
-    left = [spec.trial_id for spec, _ in jobs[count:]]
+    names = (f"{spec.arm} seed {spec.seed}" if spec.number < 0 else "trials of the search" for spec, _ in jobs[count:])
+    left = list(dict.fromkeys(names))
     shown = ", ".join(left[:MOST_LEFT_OUT]) + (
         f" and {len(left) - MOST_LEFT_OUT} more" if len(left) > MOST_LEFT_OUT else ""
     )

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             refit_trial=refit_trial,
         )
         with _delivered(uri, paths, plan), stop_on_signals(conductor.request_stop) as signals:
-            conductor.begin(specification(plan, command_again(args)))
+            conductor.begin(specification(plan, command_again(args), executor(args)))
             try:
                 with Progress(conductor.history) as progress:
                     conductor.listen(progress.hear)
@@ -96,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
             finally:
                 conductor.close(_reason(conductor))
         if conductor.stop_reason:
-            sys.stderr.write(f"stopped ({conductor.stop_reason}); the same command goes on from here\n")
+            how = "the same command without --fresh" if args.fresh else "the same command"
+            sys.stderr.write(f"stopped ({conductor.stop_reason}); {how} goes on from here\n")
             return 128 + signals[0] if signals else INTERRUPTED
     _print_table(args, plan, uri)
     left = left_out(conductor) if conductor.is_spent() else []
@@ -128,7 +129,19 @@ def left_out(conductor: Conductor) -> list[str]:
     if not lines:
         return []
     more = [f"  and {len(lines) - MOST_LEFT_OUT} more"] if len(lines) > MOST_LEFT_OUT else []
-    return [f"{conductor.spent_budget()}; left out:", *lines[:MOST_LEFT_OUT], *more, "raise it and run again to go on"]
+    return [
+        f"{conductor.spent_budget()}; left out:",
+        *lines[:MOST_LEFT_OUT],
+        *more,
+        "raise it and run again (without --fresh) to go on",
+    ]
+
+
+def executor(args: argparse.Namespace) -> str:
+    """Where the trials run, in a word."""
+    if args.in_process:
+        return "in_process"
+    return "cluster" if args.address else "ray"
 
 
 def command_again(args: argparse.Namespace) -> str:

@@ -45,6 +45,7 @@ def test_a_study_is_priced_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return 1.0
 
     monkeypatch.setattr(price, "run", run)
+    monkeypatch.setattr("orchestrator.verbs.run.executor", lambda args: "ray")  # whose times are remembered
     study = str(tmp_path / "study.yaml")
     by_pilot = price.measure(study, ["ablation.seeds=[0]"], results, by_pilot=True)
     assert by_pilot["cpu_hours"]["actual"] > 0

@@ -137,7 +137,7 @@ def test_with_several_objectives_the_front_is_refitted_and_what_exceeds_a_limit_
     )
     found = []
     for number, (score, cost, size) in enumerate([(0.5, 1.0, 1.0), (0.7, 3.0, 1.0), (0.6, 3.5, 1.0), (0.9, 1.0, 9.0)]):
-        spec = _spec(f"search-{number}", "student", "search", resolve(BASE, PLAIN), {"train.gamma": score}, "", number)
+        spec = _spec(f"search-{number}", "student", "search", resolve(BASE, {"train.gamma": score}), {}, "", number)
         trial = TrialHistory(spec, keys.FINISHED, 1, started=0.0)
         trial.summary = {f"best/{METRIC.name}": score, "gmacs": cost, "params_m": size}
         found.append(trial)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cdkd.config import TrainingConfig, declared_fields
-from orchestrator.conductor import SECONDS, Conductor
+from orchestrator.conductor import Conductor
+from orchestrator.history import SECONDS
 from orchestrator.ledger import Ledger
 from orchestrator.paths import StudyPaths
 from orchestrator.plan import Budget, Plan, Resources, TrialSpec

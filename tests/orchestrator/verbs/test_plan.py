@@ -39,6 +39,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(STUDY)
     monkeypatch.setenv("CDKD_RESULTS", str(tmp_path / "results"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # Times of one trial alone in this process do not tell those of several beside each other; here they are to.
+    monkeypatch.setattr("orchestrator.verbs.run.executor", lambda args: "ray")
     return path
 
 
@@ -66,8 +68,8 @@ def test_after_a_run_the_rest_is_priced_by_it(study: Path, capsys: pytest.Captur
     middle, low, high = map(float, price.groups())
     assert 0 < low < middle < high
     limited = plan(study, capsys, "--set", f"budget.cpu_hours={middle * 2.5:.10f}")
-    assert "enough by this estimate" in limited or "used up after 1 of 2 trainings; left out: some-seed1" in limited
-    assert "used up after 0 of 2 trainings; left out: none-seed1" in plan(
+    assert "enough by this estimate" in limited or "used up after 1 of 2 trainings; left out: some seed 1" in limited
+    assert "used up after 0 of 2 trainings; left out: none seed 1" in plan(
         study, capsys, "--set", "budget.cpu_hours=1e-9"
     ).replace("1e-09", "")
 
@@ -93,3 +95,20 @@ def test_repeats_and_a_refit_are_described_and_priced(study: Path, capsys: pytes
     shown = plan(study, capsys)
     assert "then the best 2 again, on seeds 7 8, beside the base" in shown
     assert re.search(r"^base, search +10 +10 ", shown, re.MULTILINE)  # 2 of the base, 4 proposals, 4 refits
+
+
+def test_trainings_in_process_and_on_clusters_are_not_remembered(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.verbs.run.executor", lambda args: "in_process")
+    assert main(["run", str(study), "--in-process", "--set", "ablation.arms={none: {}}"]) == 0
+    study.write_text(STUDY.replace("seeds: [0]", "seeds: [0, 1]"))
+    assert re.search(r"no price: trainings like those of (none, some|some, none)", plan(study, capsys))
+
+
+def test_a_failed_arm_is_told_and_not_priced(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study.write_text(STUDY.replace("train.weight_decay: 0.01", "train.batch_size: 100000"))
+    assert main(["run", str(study), "--in-process"]) == 1
+    shown = plan(study, capsys)
+    assert "1 failed and are not priced: cdkd run --retry-failed" in shown
+    assert "nothing is left to train" in shown
