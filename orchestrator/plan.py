@@ -114,6 +114,7 @@ class SearchSpec:
     constraints: tuple[dict[str, Any], ...] = ()  # orchestrator.constraints
     limits: dict[str, dict[str, float]] = field(default_factory=dict)  # score or cost -> {min, max}
     rungs: tuple[int, ...] = ()  # epochs at which the pruner compares trials, or would
+    pruner_reason: str = ""  # why `auto` is this pruner; empty where the study names one
 
 
 @dataclass(frozen=True)

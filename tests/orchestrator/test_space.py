@@ -210,6 +210,7 @@ class TestSearchSection:
             ("  trials: 0\n", "search.trials: must be at least 1, got 0"),
             ("  sampler: tpee\n  trials: 1\n", "(did you mean 'tpe'?)"),
             ("  pruner: pbt\n  trials: 1\n", "trains a population"),
+            ("  pruner: aut\n  trials: 1\n", "must be one of auto, none, median"),
             ("  trials: 1\n  sampler_options: {n_startup: 3}\n", "(did you mean 'n_startup_trials'?)"),
             ("  trials: 1\n  sampler_options: {multivariate: 1}\n", "must be true or false, got 1"),
             ("  trials: 1\n  pruner: percentile\n", "search.pruner_options.percentile: is missing"),
