@@ -100,7 +100,7 @@ class SearchSpec:
     """A search: sampler, pruner, budget, space (orchestrator.space) and what is optimised; or a population."""
 
     sampler: str
-    sampler_options: dict[str, Any]
+    sampler_options: dict[str, Any]  # with the defaults of orchestrator.search_options
     pruner: str  # none | median | asha | hyperband | any Optuna pruner by name
     pruner_options: dict[str, Any]  # with the defaults of orchestrator.search_options
     trials: int

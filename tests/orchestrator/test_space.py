@@ -293,6 +293,19 @@ class TestSearchSection:
         with pytest.raises(UserError, match="a search is not steered by the test split"):
             load_study(path)
 
+    @pytest.mark.parametrize(
+        ("lines", "options"),
+        [
+            ("", {"multivariate": False}),
+            ("  sampler_options: {n_startup_trials: 4}\n", {"multivariate": False, "n_startup_trials": 4}),
+            ("  sampler_options: {multivariate: true}\n", {"multivariate": True}),
+            ("  sampler_options: {group: true}\n", {"group": True}),
+            ("  sampler: random\n", {}),
+        ],
+    )
+    def test_options_are_drawn_one_by_one_unless_the_study_says_otherwise(self, tmp_path, lines, options):
+        assert search_of(tmp_path, "  trials: 1\n" + lines + self.SPACE).sampler_options == options
+
     def test_names_of_optunas_classes_are_read(self, tmp_path):
         spec = search_of(tmp_path, "  trials: 1\n  sampler: TPESampler\n  pruner: successive_halving\n" + self.SPACE)
         assert (spec.sampler, spec.pruner) == ("tpe", "asha")
