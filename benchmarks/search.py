@@ -4,12 +4,14 @@ Nothing is trained. A network fitted to LCBench (YAHPO Gym's, Apache-2.0: `model
 a training of so many epochs reaches and how long it takes, so that workers run by a simulated clock. Arms:
 
     random           uniform draws, many seeds
-    optuna           Optuna alone: TPESampler(seed) in a plain loop, in memory
+    optuna           Optuna alone at its own defaults: TPESampler(seed) in a plain loop, in memory
     ours_1, ours_8   the default sampler with one worker, and with eight asynchronous ones
     ours_asha, ...   the default sampler with a pruner at its defaults, one worker
 
 Regret is that of the best trial of full length so far; 0 is the best value known of a task, 1 the median of random
-configurations. Budgets are in trainings of full length. The ledger lies in memory: disks are not measured here.
+configurations. Budgets are in trainings of full length, counted as epochs are reported. Without a pruner that is
+at a trial's end: what runs at a mark is neither spent nor an incumbent, so that eight workers are charged for nothing
+but proposals made on fewer results. The ledger lies in memory: disks are not measured here.
 
     python -m benchmarks.search --surrogate FOLDER --seeds 5
 """
@@ -28,7 +30,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.paths import StudyPaths
 from orchestrator.plan import Metric, Plan, Resources, SearchSpec, TableSpec, TrialSpec
 from orchestrator.sampler import make_sampler
-from orchestrator.search_options import rungs, with_defaults
+from orchestrator.search_options import rungs, with_defaults, with_sampler_defaults
 from orchestrator.sections import SearchSection
 from orchestrator.space import suggest
 
@@ -150,7 +152,7 @@ def search_spec(seed: int, pruner: str = "none", trials: int = BUDGET) -> Search
     """A search as a study file that names only space, trials and pruner asks for it."""
     options = with_defaults(pruner, {}, EPOCHS)
     defaults = {item.name: item.default for item in SearchSection.__dataclass_fields__.values()}
-    return SearchSpec(
+    search = SearchSpec(
         sampler=defaults["sampler"],
         sampler_options={},
         pruner=pruner,
@@ -161,6 +163,7 @@ def search_spec(seed: int, pruner: str = "none", trials: int = BUDGET) -> Search
         training_seed=0,
         rungs=rungs(options, EPOCHS),
     )
+    return replace(search, sampler_options=with_sampler_defaults(search))
 
 
 def trial_of(plan: Plan, number: int, overrides: Mapping[str, Any]) -> tuple[TrialSpec, None]:
@@ -370,12 +373,9 @@ def _resampled(regrets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _difference(arm: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-    """Differences of mean regret at the marks with their intervals; seeds are resampled."""
+    """Differences of mean regret at the marks with their intervals; pairs of one task and seed are resampled."""
     marks = [mark - 1 for mark in MARKS]
-    means = [
-        (_resampled(arm, rng).mean(axis=(0, 1)) - _resampled(other, rng).mean(axis=(0, 1)))[marks]
-        for _ in range(RESAMPLES)
-    ]
+    means = [_resampled(arm - other, rng).mean(axis=(0, 1))[marks] for _ in range(RESAMPLES)]
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     middle = (arm.mean(axis=(0, 1)) - other.mean(axis=(0, 1)))[marks]
     return {

@@ -102,7 +102,7 @@ class SearchSpec:
     """A search: sampler, pruner, budget, space (orchestrator.space) and what is optimised; or a population."""
 
     sampler: str
-    sampler_options: dict[str, Any]
+    sampler_options: dict[str, Any]  # with the defaults of orchestrator.search_options
     pruner: str  # none | median | asha | hyperband | any Optuna pruner by name
     pruner_options: dict[str, Any]  # with the defaults of orchestrator.search_options
     trials: int
@@ -116,6 +116,7 @@ class SearchSpec:
     constraints: tuple[dict[str, Any], ...] = ()  # orchestrator.constraints
     limits: dict[str, dict[str, float]] = field(default_factory=dict)  # score or cost -> {min, max}
     rungs: tuple[int, ...] = ()  # epochs at which the pruner compares trials, or would
+    pruner_reason: str = ""  # why `auto` is this pruner; empty where the study names one
 
 
 @dataclass(frozen=True)

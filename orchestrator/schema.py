@@ -17,7 +17,7 @@ from typing import Any
 from cdkd.config import TrainingConfig, declared_fields, type_hints
 from orchestrator.design import DESIGNS
 from orchestrator.overrides import leaf_paths
-from orchestrator.search_options import PRUNERS, SAMPLERS
+from orchestrator.search_options import AUTO, PRUNERS, SAMPLERS
 from orchestrator.sections import ConstraintSection, LimitSection, ObjectiveSection, StudySection, without_none
 from orchestrator.settings import study_keys
 from orchestrator.space import ALIASES, DISTRIBUTIONS, TYPES
@@ -74,7 +74,7 @@ def _entry(cls: type, item: dataclasses.Field[Any]) -> Schema:
         return {**_reference(item.metadata["holds"]), "description": item.metadata["help"]}
     if dataclasses.is_dataclass(annotation):
         return _section(typing.cast(type, annotation))
-    named = {"sampler": sorted(SAMPLERS), "pruner": sorted(PRUNERS)}.get(item.name)
+    named = {"sampler": sorted(SAMPLERS), "pruner": sorted([AUTO, *PRUNERS])}.get(item.name)
     schema = _value(annotation, item.metadata)
     if named:
         schema["examples"] = named

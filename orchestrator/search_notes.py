@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+import statistics
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from orchestrator import keys
 from orchestrator.constraints import text
 from orchestrator.errors import Problem
-from orchestrator.plan import SearchSpec
-from orchestrator.search_options import FULL_TRIALS
+from orchestrator.history import History, TrialHistory
+from orchestrator.objectives import value_of
+from orchestrator.plan import Metric, SearchSpec
+from orchestrator.search_options import FULL_TRIALS, TRUSTED_RANK
 from orchestrator.study import Study
 
 MILESTONES = "train.milestones"
@@ -19,6 +25,8 @@ def search_notes(search: SearchSpec) -> list[str]:
     """Sampler, pruner, objectives, rules and space."""
     notes = [f"search: {search.trials} trials {_method(search)}, over:"]
     notes += [f"  {path}: {declared(declaration)}" for path, declaration in search.space.items()]
+    if search.pruner_reason:
+        notes.append(f"pruner: {chosen(search)}")
     if search.objectives:
         named = ", ".join(f"{each.name} ({each.mode})" for each in search.objectives)
         notes.append(f"objectives: {named}; the result is the front of trials that no other beats in all of them")
@@ -28,6 +36,11 @@ def search_notes(search: SearchSpec) -> list[str]:
         seeds = " ".join(map(str, search.refit.seeds))
         notes.append(f"  then the best {search.refit.top} again, on seeds {seeds}, beside the base")
     return notes
+
+
+def chosen(search: SearchSpec) -> str:
+    """The pruner, and where `auto` chose it, why."""
+    return f"auto is {search.pruner} here ({search.pruner_reason})" if search.pruner_reason else search.pruner
 
 
 def _method(search: SearchSpec) -> str:
@@ -58,19 +71,68 @@ def warnings(study: Study) -> list[str]:
     return [str(Problem(study.layers.place(MILESTONES), MILESTONES, message))]
 
 
-def unproven(search: SearchSpec, full: int) -> list[str]:
-    """One line where too few trials of full length tell whether the pruner may be trusted.
+def full_trials(history: History, generation: int) -> list[TrialHistory]:
+    """The trials of a study's search that were trained to the end, each training once.
+
+    Args:
+        history: of the study.
+        generation: of the plan.
+    """
+    found = {
+        trial.spec.fingerprint: trial
+        for trial in history.trials.values()
+        if trial.state == keys.FINISHED and trial.spec.number >= 0 and trial.spec.generation == generation
+    }
+    return list(found.values())
+
+
+def doubts(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> list[str]:
+    """One line where the pruner is not known to be right, or known not to be.
 
     Args:
         search: with its pruner.
-        full: trials that were trained to the end.
+        metric: that the pruner compares.
+        full: trials that were trained to the end (`full_trials`).
     """
-    if search.pruner == "none" or full >= FULL_TRIALS:
+    if search.pruner == "none":
+        return []
+    if len(full) < FULL_TRIALS:
+        return [
+            f"pruner {search.pruner}: nothing shows yet that early epochs rank trials as the last does ({len(full)} "
+            f"trials of full length, {FULL_TRIALS} needed); `cdkd table` prints their rank correlation"
+        ]
+    pairs = _first_rung(search, metric, full)
+    rho = _rank_correlation(pairs) if len(pairs) >= FULL_TRIALS else math.nan
+    if not rho < TRUSTED_RANK:
         return []
     return [
-        f"pruner {search.pruner}: nothing shows yet that early epochs rank trials as the last does ({full} trials of "
-        f"full length, {FULL_TRIALS} needed); `cdkd table` prints their rank correlation"
+        f"warning: pruner {search.pruner} is not to be trusted here: after epoch {search.rungs[0]}, where it first "
+        f"compares trials, their rank correlation with the result is {rho:.2f} (below {TRUSTED_RANK:g}, over the "
+        f"{len(pairs)} trials it let through); use pruner: none, or compare later"
     ]
+
+
+def _first_rung(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> list[tuple[float, float]]:
+    """(value after the first rung, result) of every trial that has both."""
+    epoch = search.rungs[0] if search.rungs else 0
+    early = [trial.epochs.get(epoch, {}).get(metric.name) for trial in full]
+    results = [value_of(metric, trial.summary, trial.epochs) for trial in full]
+    pairs = zip(early, results, strict=True)
+    return [(a, b) for a, b in pairs if a is not None and b is not None and math.isfinite(a + b)]
+
+
+def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float:
+    """Spearman's coefficient, ties at their mean rank; NaN where all values of one side are equal."""
+    try:
+        return statistics.correlation(*(_ranks(values) for values in zip(*pairs, strict=True)))
+    except statistics.StatisticsError:
+        return math.nan
+
+
+def _ranks(values: Sequence[float]) -> list[int]:
+    """Twice the mean rank of each value, but for a constant."""
+    ordered = sorted(values)
+    return [bisect_left(ordered, value) + bisect_right(ordered, value) for value in values]
 
 
 def _pruner(search: SearchSpec) -> str:

@@ -168,7 +168,9 @@ class SearchSection:
     trials: int = entry(help="number of trials", minimum=1)
     sampler: str = entry("tpe", help="Optuna's sampler")
     sampler_options: Node | None = entry(None, help="options of the sampler, as Optuna names them", holds="options")
-    pruner: str = entry("none", help="Optuna's pruner")
+    pruner: str = entry(
+        "auto", help="Optuna's pruner; auto: asha for one objective and trainings of 10 epochs or more, else none"
+    )
     pruner_options: Node | None = entry(None, help="options of the pruner, as Optuna names them", holds="options")
     seed: int = entry(0, help="seed of the sampler", minimum=0)
     training_seed: int | None = entry(None, help="seed of every training; none: the base's", minimum=0)

@@ -51,8 +51,8 @@ from orchestrator.search_options import (
     check_sampler_takes,
     read_options,
     read_population,
-    rungs,
-    with_defaults,
+    with_pruner,
+    with_sampler_defaults,
 )
 from orchestrator.sections import (
     AblationSection,
@@ -386,13 +386,11 @@ class _Loader:
         self._check_combinations(space, section.space, layers)
         self._check_refit(section.refit, training_seed)
         population = read_population(section, space, config, node, self.problems)
-        given = self._options("pruner", section, node)
-        pruner_options = {} if population is not None else with_defaults(section.pruner, given, config.train.epochs)
         search = SearchSpec(
             sampler=PBT if population is not None else canonical(section.sampler),
-            sampler_options=self._options("sampler", section, node),
-            pruner=canonical(section.pruner),
-            pruner_options=pruner_options,
+            sampler_options=self._sampler_options(section, node),
+            pruner="none",
+            pruner_options={},
             trials=section.trials,
             seed=section.seed,
             space=space,
@@ -403,15 +401,16 @@ class _Loader:
             objectives=read_objectives(section.objectives, metric, config, self.problems),
             constraints=read_constraints(section.constraints, space, self.problems),
             limits=read_limits(section.limits, config, self.problems),
-            rungs=() if self.problems else rungs(pruner_options, config.train.epochs),
         )
+        search = replace(search, sampler_options=with_sampler_defaults(search))
+        search = with_pruner(search, section, config.train.epochs, node, self.problems)
         check_enqueued(search.enqueue, search.constraints, section.enqueue, self.problems)
         check_sampler_takes(search, node, self.problems)
         return search
 
-    def _options(self, kind: str, section: SearchSection, node: Node) -> dict[str, Any]:
-        """The options of sampler or pruner; a population has neither."""
-        return {} if section.pbt is not None else read_options(kind, getattr(section, kind), node, self.problems)
+    def _sampler_options(self, section: SearchSection, node: Node) -> dict[str, Any]:
+        """The options of the sampler; a population has none."""
+        return {} if section.pbt is not None else read_options("sampler", section.sampler, node, self.problems)
 
     def _check_population_resources(self, section: StudySection) -> None:
         resources = section.resources

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import keys
 from orchestrator.changes import Standing, change_lines, past_of, stand
 from orchestrator.compiler import begun_afresh, compile_study
 from orchestrator.history import History
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.plan import Plan, TrialSpec
-from orchestrator.search_notes import search_notes, unproven, warnings
+from orchestrator.search_notes import doubts, full_trials, search_notes, warnings
 from orchestrator.study import Study
 from orchestrator.verbs.pricing import print_price
 from orchestrator.verbs.printing import print_table
@@ -61,21 +60,13 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(plan, arm, standing) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
     rows += [_teacher_row(spec, standing) for spec in plan.teachers]
     print_table(HEADINGS, rows)
-    _say([*_notes(study, plan, standing, full_trials(history, plan)), *change_lines(standing, plan.trials)])
+    _say([*_notes(study, plan, standing, history), *change_lines(standing, plan.trials)])
     print_price(plan, history, standing, paths, pilot=args.pilot)
     return 0
 
 
 def _say(lines: Sequence[str]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-
-
-def full_trials(history: History, plan: Plan) -> int:
-    """How many trials of the study's search were trained to the end."""
-    return sum(
-        trial.state == keys.FINISHED and trial.spec.number >= 0 and trial.spec.generation == plan.generation
-        for trial in history.trials.values()
-    )
 
 
 def student_epochs(plan: Plan) -> int:
@@ -127,7 +118,7 @@ def _done(specs: Sequence[TrialSpec], standing: Standing) -> str:
     return f"{done}/{len(specs)}" + (f" ({elsewhere} of other studies)" if elsewhere else "")
 
 
-def _notes(study: Study, plan: Plan, standing: Standing, full: int) -> list[str]:
+def _notes(study: Study, plan: Plan, standing: Standing, history: History) -> list[str]:
     notes = [f"{double} is the same training as {kept}: trained once" for double, kept in study.merged.items()]
     if plan.repeats is not None:
         rule = plan.repeats
@@ -139,7 +130,7 @@ def _notes(study: Study, plan: Plan, standing: Standing, full: int) -> list[str]
     if plan.search:
         notes += search_notes(plan.search)
         notes += [f"warning: {line}" for line in warnings(study)]
-        notes += unproven(plan.search, full)
+        notes += doubts(plan.search, plan.metric, full_trials(history, plan.generation))
     open_trials = [spec for spec in plan.trials if not standing.is_done(spec)]
     students = len(plan.trials) + (plan.search.trials if plan.search else 0)
     done = len(plan.trials) - len(open_trials)

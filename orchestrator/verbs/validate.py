@@ -8,7 +8,7 @@ import sys
 from orchestrator.compiler import compile_study
 from orchestrator.errors import UserError
 from orchestrator.library import find_study
-from orchestrator.search_notes import warnings
+from orchestrator.search_notes import chosen, warnings
 from orchestrator.study import Study, load_study
 from orchestrator.verbs.study_arguments import add_change_arguments
 
@@ -48,7 +48,7 @@ def _summary(study: Study) -> str:
     parts = [f"{len(study.arms)} arms x {len(study.seeds)} seeds"] if study.arms else []
     if study.search:
         search = study.search
-        how = f"{search.sampler}, pruner {search.pruner}" if search.pbt is None else "one population"
+        how = f"{search.sampler}, pruner {chosen(search)}" if search.pbt is None else "one population"
         parts.append(f"{search.trials} search trials ({how}) over {len(search.space)} options")
     if data.kind == "synthetic" or data.root:
         teachers = len(compile_study(study).teachers)

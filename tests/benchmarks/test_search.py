@@ -70,3 +70,13 @@ def test_a_missing_surrogate_is_one_line(tmp_path, monkeypatch: pytest.MonkeyPat
     for argument in (None, str(tmp_path)):
         with pytest.raises(SystemExit, match=r"no surrogate: --surrogate FOLDER or .* must hold model\.onnx"):
             benchmark.surrogate_folder(argument)
+
+
+def test_differences_pair_seeds_and_tasks() -> None:
+    noise = np.random.default_rng(0).normal(size=(3, 6, BUDGET))
+    found = benchmark._difference(noise + 0.05, noise, np.random.default_rng(0))
+    assert all(at[side] == pytest.approx(0.05) for at in found.values() for side in ("difference", "low", "high"))
+
+
+def test_the_arms_have_the_options_of_a_study() -> None:
+    assert search_spec(0).sampler_options == {"multivariate": False}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
 
 from orchestrator.cli import main
+from orchestrator.history import History, TrialHistory
 from orchestrator.library import STUDIES
 from orchestrator.plan import Metric
-from orchestrator.search_notes import search_notes, unproven, warnings
+from orchestrator.search_notes import doubts, full_trials, search_notes, warnings
 from orchestrator.search_options import FULL_TRIALS
-from tests.orchestrator.plans import learning_rates, make_plan, open_conductor, play
+from tests.orchestrator.plans import METRIC, learning_rates, make_plan, open_conductor, play, search_trials
 from tests.orchestrator.test_sampler import worse_each_time
-from tests.orchestrator.test_study import read
+from tests.orchestrator.test_study import faults, read
 
 STUDY = """\
 study: s
@@ -24,6 +26,17 @@ search:
   trials: 40
   pruner: {pruner}
   space: {{distill.alpha: {{low: 0.1, high: 10}}{more}}}
+"""
+
+
+DEFAULT = """\
+study: s
+base: tiny
+metric: {name: val/pckh@0.5}
+set: {train.epochs: 52, train.milestones: [0.8]}
+search:
+  trials: 40
+  space: {distill.alpha: {low: 1, high: 10}}
 """
 
 
@@ -71,11 +84,117 @@ def test_without_a_pruner_or_with_parts_there_is_no_warning(tmp_path, pruner, mi
     assert warnings(study(tmp_path, pruner, milestones)) == []
 
 
+def trials_of(early, final):
+    """Finished trials with these values after epoch 5 and as results."""
+    plan = make_plan(search=learning_rates())
+    specs = [
+        search_trials(plan, number, {"train.learning_rate": 1e-3 + number * 1e-5})[0] for number in range(len(final))
+    ]
+    return [
+        TrialHistory(spec, "finished", 1, 0.0, {5: {METRIC.name: a}}, summary={f"best/{METRIC.name}": b})
+        for spec, a, b in zip(specs, early, final, strict=True)
+    ]
+
+
+ASHA = learning_rates(pruner="asha", rungs=(5, 15, 45))
+RISING = [number / 100 for number in range(FULL_TRIALS)]
+# Spearman's coefficients with RISING, by scipy.stats.spearmanr: 0.4586 and 0.5143
+BELOW = [*RISING[2:], *RISING[:2]]
+ABOVE = [*RISING[2:19], *RISING[:2], RISING[19]]
+
+
 def test_a_pruner_without_evidence_is_told():
-    asha = learning_rates(pruner="asha")
-    assert unproven(asha, FULL_TRIALS) == unproven(learning_rates(), 0) == []
-    (line,) = unproven(asha, FULL_TRIALS - 1)
+    full = trials_of(RISING, RISING)
+    assert doubts(ASHA, METRIC, full) == doubts(learning_rates(), METRIC, []) == []
+    (line,) = doubts(ASHA, METRIC, full[1:])
     assert line.startswith("pruner asha: nothing shows yet that early epochs rank trials as the last does (19 trials")
+
+
+def test_a_pruner_against_the_evidence_is_a_warning():
+    assert doubts(ASHA, METRIC, trials_of(ABOVE, RISING)) == []
+    (line,) = doubts(ASHA, METRIC, trials_of(BELOW, RISING))
+    assert line.startswith(
+        "warning: pruner asha is not to be trusted here: after epoch 5, where it first compares trials, their rank "
+        "correlation with the result is 0.46 (below 0.5, over the 20 trials it let through)"
+    )
+
+
+def test_ties_count_at_their_mean_rank():
+    """0.4381 by scipy.stats.spearmanr."""
+    tied = [*[0.05] * 6, *RISING[8:], *RISING[:2]]
+    (line,) = doubts(ASHA, METRIC, trials_of(tied, RISING))
+    assert "result is 0.44 (below" in line
+
+
+def test_a_rung_that_says_nothing_is_no_evidence():
+    assert doubts(ASHA, METRIC, trials_of([0.1] * FULL_TRIALS, RISING)) == []
+    unreported = trials_of(RISING[::-1], RISING)
+    unreported[0].epochs.pop(5)
+    assert doubts(ASHA, METRIC, unreported) == []
+
+
+def test_full_trials_are_counted_once_a_training():
+    trials = trials_of(RISING, RISING)
+    trials[1].spec = dataclasses.replace(trials[1].spec, fingerprint=trials[0].spec.fingerprint)
+    trials[2].state = "pruned"
+    trials[3].spec = dataclasses.replace(trials[3].spec, generation=1)
+    trials[4].spec = dataclasses.replace(trials[4].spec, number=-1)
+    history = History()
+    history.trials = {trial.spec.trial_id: trial for trial in trials}
+    assert len(full_trials(history, 0)) == FULL_TRIALS - 4
+
+
+@pytest.mark.parametrize(
+    ("more", "changed", "pruner", "reason"),
+    [
+        ("", [], "asha", "one objective, sampler tpe, 52 epochs"),
+        ("  pruner: Auto\n", ["train.epochs=10"], "asha", "one objective, sampler tpe, 10 epochs"),
+        ("", ["train.epochs=9"], "none", "train.epochs is 9, less than 10"),
+        ("  sampler: gp\n", [], "none", "gp makes no use of trials that were stopped"),
+        ("  sampler: random\n", [], "asha", "one objective, sampler random, 52 epochs"),
+        ("  limits: {params_m: {max: 30}}\n", [], "none", "a pruner knows no limits"),
+        (
+            "  objectives: [{name: val/pckh@0.5, mode: max}, {name: gmacs, mode: min}]\n",
+            [],
+            "none",
+            "a pruner compares one value",
+        ),
+        ("  objectives: [{name: val/pckh@0.5, mode: max}]\n", [], "asha", "one objective"),
+    ],
+)
+def test_without_a_pruner_named_one_is_chosen_and_said(tmp_path, capsys, more, changed, pruner, reason):
+    read(tmp_path, DEFAULT + more, *changed)
+    arguments = [argument for change in changed for argument in ("--set", change)]
+    assert main(["validate", str(tmp_path / "study.yaml"), *arguments]) == 0
+    assert f"pruner auto is {pruner} here ({reason}" in capsys.readouterr().out
+    found = read(tmp_path, DEFAULT + more, *changed).search
+    assert found is not None
+    assert found.pruner == pruner
+    assert any(line.startswith(f"pruner: auto is {pruner} here ({reason}") for line in search_notes(found))
+
+
+def test_a_searched_length_is_not_pruned_by_itself(tmp_path):
+    found = read(tmp_path, DEFAULT.replace("distill.alpha: {", "train.epochs: {")).search
+    assert found is not None
+    assert (found.pruner, found.pruner_reason[:12]) == ("none", "train.epochs")
+
+
+def test_a_pruner_that_is_named_stays(tmp_path):
+    found = study(tmp_path, "none").search
+    assert found is not None
+    assert (found.pruner, found.pruner_reason) == ("none", "")
+
+
+def test_the_chosen_pruner_has_its_defaults_and_rungs(tmp_path):
+    found, named = read(tmp_path, DEFAULT).search, study(tmp_path, "asha").search
+    assert found is not None
+    assert dataclasses.replace(found, pruner_reason="", trials=40, space={}) == dataclasses.replace(named, space={})
+
+
+def test_options_need_a_named_pruner(tmp_path):
+    (line,) = faults(tmp_path, DEFAULT + "  pruner_options: {reduction_factor: 4}\n")
+    assert line.startswith("study.yaml:8:")
+    assert "search.pruner_options: needs the pruner whose options these are, such as pruner: asha" in line
 
 
 def test_validate_and_plan_print_the_warning_and_plan_counts_the_evidence(tmp_path, capsys):

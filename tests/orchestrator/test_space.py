@@ -210,6 +210,7 @@ class TestSearchSection:
             ("  trials: 0\n", "search.trials: must be at least 1, got 0"),
             ("  sampler: tpee\n  trials: 1\n", "(did you mean 'tpe'?)"),
             ("  pruner: pbt\n  trials: 1\n", "trains a population"),
+            ("  pruner: aut\n  trials: 1\n", "must be one of auto, none, median"),
             ("  trials: 1\n  sampler_options: {n_startup: 3}\n", "(did you mean 'n_startup_trials'?)"),
             ("  trials: 1\n  sampler_options: {multivariate: 1}\n", "must be true or false, got 1"),
             ("  trials: 1\n  pruner: percentile\n", "search.pruner_options.percentile: is missing"),
@@ -291,6 +292,19 @@ class TestSearchSection:
         path.write_text(path.read_text().replace("val/", "test/") + f"set: {{{test_set}}}\n")
         with pytest.raises(UserError, match="a search is not steered by the test split"):
             load_study(path)
+
+    @pytest.mark.parametrize(
+        ("lines", "options"),
+        [
+            ("", {"multivariate": False}),
+            ("  sampler_options: {n_startup_trials: 4}\n", {"multivariate": False, "n_startup_trials": 4}),
+            ("  sampler_options: {multivariate: true}\n", {"multivariate": True}),
+            ("  sampler_options: {group: true}\n", {"group": True}),
+            ("  sampler: random\n", {}),
+        ],
+    )
+    def test_options_are_drawn_one_by_one_unless_the_study_says_otherwise(self, tmp_path, lines, options):
+        assert search_of(tmp_path, "  trials: 1\n" + lines + self.SPACE).sampler_options == options
 
     def test_names_of_optunas_classes_are_read(self, tmp_path):
         spec = search_of(tmp_path, "  trials: 1\n  sampler: TPESampler\n  pruner: successive_halving\n" + self.SPACE)
