@@ -13,12 +13,13 @@ from orchestrator.execution import STOPPED, Job, Outcome
 from orchestrator.further import ranked
 from orchestrator.history import TrialHistory
 from orchestrator.ledger import read_from
-from orchestrator.plan import Block, Budget, Metric, Plan, RefitSpec, RepeatRule, TrialSpec
+from orchestrator.plan import Block, Budget, Metric, Plan, RefitSpec, RepeatRule, Resources, TrialSpec, of_generation
 from tests.orchestrator.plans import (
     BASE,
     METRIC,
     PLAIN,
     _spec,
+    fake_teacher,
     kill,
     learning_rates,
     make_plan,
@@ -26,6 +27,7 @@ from tests.orchestrator.plans import (
     play,
     states,
     student,
+    teacher,
 )
 
 MOST = 5
@@ -215,3 +217,77 @@ def test_a_search_begun_afresh_proposes_again(tmp_path: Path) -> None:
 
     fresh = open_conductor(begun_afresh(plan, 1, 1e12), tmp_path, search_trials=renamed)
     assert play(fresh, by_rate) == [f"search-{number:04d}-fresh1" for number in range(3)]
+
+
+def test_a_spent_budget_does_not_forget_what_the_results_asked_for(tmp_path: Path) -> None:
+    plan = repeated(RepeatRule(2, "mean", 1e-6), "noisy")
+    first = open_conductor(plan, tmp_path)
+    play(first, wide)
+    kill(first)
+    spent = dataclasses.replace(plan, budget=Budget(cpu_hours=1e-12))
+    again = open_conductor(spent, tmp_path)
+    again.history.hours["cpu_hours"] = 1.0
+    assert again.next_trial() is None
+    assert len(again.history.specification["trials"]) == MOST - 2  # told once more for this run of the study
+
+
+def test_a_failed_proposal_does_not_keep_the_refit_waiting(tmp_path: Path) -> None:
+    conductor = open_conductor(searched(top=1), tmp_path, refit_trial=refit_trial, retry_failed=True)
+    begun = []
+    while isinstance(spec := conductor.next_trial(), TrialSpec):
+        begun.append(spec.trial_id)
+        job = conductor.on_started(spec)
+        if spec.number == 1:
+            conductor.on_failed(job.trial_id, job.attempt, "a bug")
+        else:
+            conductor.on_epoch(job.trial_id, job.attempt, 1, {METRIC.name: 0.5})
+            conductor.on_finished(job.trial_id, job.attempt, {f"best/{METRIC.name}": by_rate(job, 1)})
+    assert begun[-2:] == ["best-1-seed7", "best-1-seed8"]
+
+
+def test_results_of_an_edited_study_are_not_refitted(tmp_path: Path) -> None:
+    first = open_conductor(searched(), tmp_path, refit_trial=refit_trial)
+    play(first, by_rate, limit=7)  # the base and all proposals
+    kill(first)
+    longer = dataclasses.replace(
+        searched(), base={**first.plan.base, "train": {**first.plan.base["train"], "epochs": 5}}
+    )
+    again = open_conductor(longer, tmp_path, refit_trial=refit_trial)
+    assert not [name for name in play(again, by_rate) if name.startswith("best")]
+
+
+def test_a_proposal_that_was_no_configuration_belongs_to_its_generation(tmp_path: Path) -> None:
+    space = {"student.input_size": {"type": "int", "low": 32, "high": 64, "step": 16, "log": False, "when": {}}}
+    plan = make_plan(search=learning_rates(space=space, sampler="grid", trials=9))
+
+    def named(plan: Plan, number: int, overrides: dict[str, Any]) -> tuple[TrialSpec, None]:
+        config = resolve(BASE, PLAIN, overrides)
+        spec = _spec(f"search-{number:04d}", "student", "search", config, overrides, "", number)
+        return of_generation(spec, plan.generation), None
+
+    for generation in (0, 1, 1):
+        conductor = open_conductor(begun_afresh(plan, generation, 1e12), tmp_path, search_trials=named)
+        conductor.begin({"generation": generation})
+        play(conductor, wide)
+        kill(conductor)
+    invalid = [name for name, trial in conductor.history.trials.items() if trial.state == keys.FAILED]
+    assert len(invalid) == 2
+    assert [name.endswith("-fresh1") for name in sorted(invalid, key=len)] == [False, True]
+    assert len(conductor.history.trials) == 6
+
+
+def test_device_hours_are_those_that_each_attempt_held(tmp_path: Path) -> None:
+    needed = teacher()
+    plan = make_plan(student("full", teacher=needed.fingerprint), teachers=(needed,))
+    conductor = open_conductor(plan, tmp_path)
+    job = conductor.on_started(needed, {"cpus": 16, "gpus": 0})
+    conductor.on_epoch(job.trial_id, job.attempt, 1, {"time/epoch_seconds": 3600.0})
+    assert conductor.device_hours("cpu_hours") == 16.0
+    fake_teacher(conductor.paths, needed.fingerprint)  # the driver dies after the training, before it heard of its end
+    kill(conductor)
+    again = open_conductor(dataclasses.replace(plan, resources=Resources(cpus_per_worker=2)), tmp_path)
+    again.next_trial()
+    assert again.history.trials[needed.trial_id].reused_from
+    assert again.device_hours("cpu_hours") == 16.0
+    kill(again)
+    assert open_conductor(plan, tmp_path).device_hours("cpu_hours") == 16.0

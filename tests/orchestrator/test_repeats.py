@@ -101,3 +101,13 @@ def test_a_difference_needs_both_arms_and_is_paired() -> None:
     assert due(DIFFERENCE, {"a": shifted}, blocks)["a"] == 2  # nothing to compare with yet
     crossed = {0: 0.9, 1: 0.1}
     assert due(DIFFERENCE, {"base": noisy, "a": crossed}, blocks)["a"] == 3
+
+
+def test_under_a_rule_for_differences_the_baseline_only_follows() -> None:
+    values = {"base": {0: 0.1, 1: 0.9}, "a": {0: 0.15, 1: 0.95}}
+    blocks = (Block(("base", "a"), "base"),)
+    assert due(DIFFERENCE, values, blocks) == {"base": 2, "a": 2}  # its own mean is as wide as can be
+
+
+def test_an_arm_that_never_succeeds_is_not_asked_again() -> None:
+    assert repeats_due(MEAN, SEEDS, (Block(("a",), ""),), {"a": {0, 1, 2}}, {}) == {"a": 3}
