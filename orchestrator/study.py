@@ -499,9 +499,7 @@ class _Loader:
             self.problems.extend(check_paths(f"table.{key}", paths, self.root.place_of(["table", key])))
         return ShownOptions(section.factors, section.group_by)
 
-    def _baselines(
-        self, node: Node | None, names: Mapping[str, str], arms: Sequence[StudyArm]
-    ) -> tuple[str, ...]:
+    def _baselines(self, node: Node | None, names: Mapping[str, str], arms: Sequence[StudyArm]) -> tuple[str, ...]:
         """The named arms, else `baseline`, else the arm that changes nothing, else none."""
         if node is None or node.value == "":
             unchanged = next((arm.name for arm in arms if not arm.overrides), "")
