@@ -33,7 +33,7 @@ class Choices:
     """What the reader of a table may choose.
 
     Attributes:
-        allow: protocol fields that may differ between its results.
+        allow: protocol fields that may differ between its results, besides those that the study allows.
         interval: one of INTERVALS.
         side_by_side: scores of the best and of the last epoch, whatever the study says.
     """
@@ -225,7 +225,8 @@ def ablation_table(record: StudyRecord, choices: Choices = DEFAULT) -> AblationT
     shown = {*arms, *(baseline for _, baseline in blocks)}
     trials = trials[trials["arm"].isin(shown) & trials["seed"].isin(every_seed)]
     finished = trials[trials["state"] == keys.FINISHED]
-    notes = protocols.check(finished, choices.allow, protocols.stated(layout.get("group_by") or ()))
+    allow = protocols.allowed(layout, choices.allow)
+    notes = protocols.check(finished, allow, protocols.stated(layout.get("group_by") or ()))
     columns = table_columns(layout, metric)
     main = next(each for each in columns if each.stored == _study_column(metric).stored)
     builder = _RowBuilder(by_arm(trials, columns), columns, columns.index(main), seeds, layout, choices.interval)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -60,6 +60,11 @@ def _distinct(trials: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
 def stated(options: Iterable[str]) -> list[str]:
     """The protocol fields that these options are, and that rows which show the options therefore state."""
     return [_FIELDS[option] for option in options if option in _FIELDS]
+
+
+def allowed(layout: Mapping[str, Any], allow: Iterable[str] = ()) -> tuple[str, ...]:
+    """The fields that may differ in a study's table: those its layout names and those its reader does."""
+    return tuple(dict.fromkeys((*(layout.get("allow") or ()), *allow)))
 
 
 def check(trials: pd.DataFrame, allow: Collection[str] = (), stated: Collection[str] = ()) -> list[str]:

@@ -125,7 +125,7 @@ def search_table(record: StudyRecord, allow: Collection[str] = (), top: int = TO
         metric=each,
         select=metric["select"],
         protocol=protocols.brief(compared),
-        protocol_notes=tuple(protocols.check(compared, allow)),
+        protocol_notes=tuple(protocols.check(compared, protocols.allowed(record.specification["table"], allow))),
         parameters=tuple(parameters),
         trials=tuple(ranked[: max(top, front)]),
         counts={state: int((trials["state"] == state).sum()) for state in keys.STATES if state in set(trials["state"])},

@@ -33,6 +33,12 @@ METRIC_VERSION = 2
 
 LENGTH = 16
 
+PROTOCOL_FIELDS = (
+    *("data", "splits", "holdout", "keypoints", "boxes", "head_size", "detector_boxes", "persons", "input_size"),
+    *("flip_test", "flip_shift", "decoding", "metric", "metric_version", "epochs", "select", "select_by"),
+)
+"""The fields of `protocol`."""
+
 
 def fingerprint(config: TrainingConfig, *, data_digest: str, teacher: str) -> str:
     """Identity of the result of one training, 16 hexadecimal digits.

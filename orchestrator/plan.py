@@ -143,6 +143,7 @@ class TableSpec:
     factors: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> dotted path -> value, in column order
     group_by: tuple[str, ...] = ()  # those of these paths that make the blocks
     blocks: tuple[Block, ...] = ()  # in row order; none: all rows are one
+    allow: tuple[str, ...] = ()  # protocol fields that may differ between the rows
     side_by_side: bool = False  # scores of the best and of the last epoch
     decimals: dict[str, int] = field(default_factory=dict)  # column, or `scores` -> digits printed
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from cdkd.config import check_scalar, describe, nearest, type_hints
 from orchestrator.errors import Problem
+from orchestrator.fingerprint import PROTOCOL_FIELDS
 from orchestrator.yaml_reader import Node
 
 S = TypeVar("S")
@@ -218,13 +219,22 @@ class TableSection:
     rows: Node | None = entry(None, help="`arm`, or a list of arms in the order of the rows", holds="rows")
     columns: tuple[str, ...] = entry((), help="scores and costs; none: the metric")
     reference: str = entry("", help="the paper's column beside ours: <table>.<column>")
-    baseline: str = entry("", help="arm the differences are taken to; empty: `baseline` where there is one")
+    baseline: Node | None = entry(
+        None,
+        help="arm the differences are taken to, or a list with one for each block; none: `baseline` where there is one",
+        holds="baseline",
+    )
     labels: Node | None = entry(None, help="text shown for an arm", holds="labels")
     factors: tuple[str, ...] = entry(
         (), help="options with columns of their own: a list of kernel sizes as counts, of names as check marks"
     )
     group_by: tuple[str, ...] = entry(
         (), help="options whose values divide the rows into blocks, best and baseline each"
+    )
+    allow: tuple[str, ...] = entry(
+        (),
+        help="protocol fields that may differ between the rows, noted below the table as with --allow",
+        choices=PROTOCOL_FIELDS,
     )
     side_by_side: bool = entry(False, help="every score at the best and at the last epoch, beside each other")
     decimals: Node | None = entry(None, help="digits printed by column; `scores` for all scores", holds="decimals")

@@ -473,13 +473,13 @@ class _Loader:
         switches = {arm.name: arm.switches for arm in arms}
         configs = {arm.name: arm.config for arm in arms} | dict.fromkeys(refitted, config)
         columns = section.columns or (metric.name,)
-        baseline = self._baseline(section, names, arms)
+        baselines = self._baselines(section.baseline, names, arms)
         shown = self._shown_options(section)
-        blocks = shown.blocks(self._rows(section.rows, names), configs, baseline)
+        blocks = shown.blocks(self._rows(section.rows, names), configs, baselines)
         reference = self._reference(section.reference, switches)
         return TableSpec(
             columns=columns,
-            baseline=baseline,
+            baseline=baselines[0] if baselines else "",
             arms=tuple(arm for block in blocks for arm in block.arms),
             components=components,
             switches=switches if components else {},
@@ -490,6 +490,7 @@ class _Loader:
             factors={arm.name: shown.values(arm.config) for arm in arms} if shown.paths else {},
             group_by=shown.group_by,
             blocks=blocks,
+            allow=section.allow,
             side_by_side=section.side_by_side,
             decimals=read_decimals(section.decimals, (metric.name, *columns), self.problems),
         )
@@ -499,17 +500,16 @@ class _Loader:
             self.problems.extend(check_paths(f"table.{key}", paths, self.root.place_of(["table", key])))
         return ShownOptions(section.factors, section.group_by)
 
-    def _baseline(self, section: TableSection, names: Mapping[str, str], arms: Sequence[StudyArm]) -> str:
-        """The named arm, else `baseline`, else the arm that changes nothing, else none."""
-        if section.baseline:
-            if section.baseline not in names:
-                self._tell(
-                    ["table", "baseline"],
-                    f"there is no arm {section.baseline!r}{nearest(section.baseline, list(names))}",
-                )
-            return names.get(section.baseline, "")
-        unchanged = next((arm.name for arm in arms if not arm.overrides), "")
-        return names.get(BASELINE, unchanged)
+    def _baselines(self, node: Node | None, names: Mapping[str, str], arms: Sequence[StudyArm]) -> tuple[str, ...]:
+        """The named arms, else `baseline`, else the arm that changes nothing, else none."""
+        if node is None or node.value == "":
+            unchanged = next((arm.name for arm in arms if not arm.overrides), "")
+            return tuple(filter(None, [names.get(BASELINE, unchanged)]))
+        wanted = node.plain() if isinstance(node.value, list) else [node.plain()]
+        for name in wanted:
+            if not isinstance(name, str) or name not in names:
+                self._tell(["table", "baseline"], f"there is no arm {name!r}{nearest(str(name), list(names))}")
+        return tuple(dict.fromkeys(names[name] for name in wanted if isinstance(name, str) and name in names))
 
     def _rows(self, node: Node | None, names: Mapping[str, str]) -> tuple[str, ...]:
         every = tuple(dict.fromkeys(names.values()))

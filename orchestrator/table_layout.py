@@ -39,24 +39,26 @@ class ShownOptions:
         used = semantic_mapping(config)
         return {path: used.get(path) for path in self.paths}
 
-    def blocks(self, rows: Sequence[str], configs: Mapping[str, TrainingConfig], baseline: str) -> tuple[Block, ...]:
+    def blocks(
+        self, rows: Sequence[str], configs: Mapping[str, TrainingConfig], baselines: Sequence[str]
+    ) -> tuple[Block, ...]:
         """Rows with equal values of `group_by`, blocks in the order of their first rows.
 
-        The baseline of a block is the given arm where that is in it, else the arm that differs from it in `group_by`
-        alone (it need not be among the rows), else none.
+        The baseline of a block is the first given arm that is in it, else the arm that differs from the first one in
+        `group_by` alone (it need not be among the rows), else none.
         """
         found: dict[str, list[str]] = {}
         for arm in rows:
             found.setdefault(self._block_of(configs[arm]), []).append(arm)
-        return tuple(Block(tuple(arms), self._baseline(key, configs, baseline)) for key, arms in found.items())
+        return tuple(Block(tuple(arms), self._baseline(key, configs, baselines)) for key, arms in found.items())
 
-    def _baseline(self, key: str, configs: Mapping[str, TrainingConfig], baseline: str) -> str:
-        if not baseline:
-            return ""
-        wanted = self._rest(configs[baseline])
+    def _baseline(self, key: str, configs: Mapping[str, TrainingConfig], baselines: Sequence[str]) -> str:
         of_block = [arm for arm, config in configs.items() if self._block_of(config) == key]
-        alike = [arm for arm in of_block if self._rest(configs[arm]) == wanted]
-        return baseline if baseline in alike else next(iter(alike), "")
+        given = [arm for arm in baselines if arm in of_block]
+        if given or not baselines:
+            return next(iter(given), "")
+        wanted = self._rest(configs[baselines[0]])
+        return next((arm for arm in of_block if self._rest(configs[arm]) == wanted), "")
 
     def _block_of(self, config: TrainingConfig) -> str:
         flat = flatten_keys(to_mapping(config))

@@ -1,20 +1,24 @@
-"""Every study that ships with cdkd validates and compiles."""
+"""Every study that ships with cdkd validates, compiles and, at its smallest, runs to its end."""
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 
+from analysis.store import Store
 from cdkd.data.splits import load_splits
+from orchestrator import keys
 from orchestrator.cli import main
 from orchestrator.compiler import compile_study
 from orchestrator.library import STUDIES, base_names, profile_names
 from orchestrator.reference import paper_tables
-from orchestrator.study import load_study
+from orchestrator.study import Study, load_study
 from orchestrator.training_file import read_training_file
 from orchestrator.yaml_reader import read_file
 
@@ -63,6 +67,52 @@ def test_it_compiles_with_each_profile(file: Path):
         assert plan.trials or plan.search
         assert len({spec.trial_id for spec in (*plan.trials, *plan.teachers)}) == len(plan.trials) + len(plan.teachers)
         assert {spec.teacher for spec in plan.trials} <= {"", *(teacher.fingerprint for teacher in plan.teachers)}
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One folder for all studies: a training that several ask for is done once.
+
+    A training ends with a collection of garbage, which among all that tests have imported takes as long as the
+    training itself; what is there before is left out of it.
+    """
+    gc.freeze()
+    yield tmp_path_factory.mktemp("every-study")
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_it_runs_to_its_end_at_its_smallest(file: Path, results: Path, capsys):
+    study = load_study(file, profile="tiny")
+    assert small(study) == []
+    assert main(["run", str(file), "--profile", "tiny", "--in-process", "--results", str(results)]) == 0
+    printed = capsys.readouterr().out
+    assert rows_without(printed, [study.table.labels.get(arm, arm) for arm in study.table.arms]) == []
+    assert "finished without" not in printed
+    record = Store(f"sqlite:///{results / 'mlflow.db'}").read(study.name)
+    states = set(record.trials["state"])
+    assert states <= {keys.FINISHED, *([keys.PRUNED] if study.search else [])}
+    assert keys.FINISHED in states
+    assert len(record.trials) >= len(study.arms) * len(study.seeds)
+
+
+def small(study: Study) -> list[str]:
+    """Arms that the profile leaves larger than a look at whether they run needs."""
+    configs = {"the study": study.config} | {arm.name: arm.config for arm in study.arms}
+    most = {"epochs": 3, "batch_size": 16}
+    return [
+        f"{name}: {option}"
+        for name, config in configs.items()
+        for option, limit in most.items()
+        if getattr(config.train, option) > limit or getattr(config.teacher, option) > limit
+    ]
+
+
+def rows_without(printed: str, labels: list[str]) -> list[str]:
+    """Labels of arms that stand in no table of a text, or there without a number in any column."""
+    lines = (line.replace("\\*", "*").split("|") for line in printed.splitlines())
+    rows = {cells[1].strip(): cells[2:] for cells in lines if len(cells) > 3}
+    return [label for label in labels if not any("(1)" in cell for cell in rows.get(label, ()))]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)

@@ -55,7 +55,7 @@ class Source:
         metric: score, such as `val/ap`; empty: the study's.
         band: a name of figures.BANDS.
         against: the cost of the Pareto figure, one of figures.COSTS.
-        allow: protocol fields that may differ.
+        allow: protocol fields that may differ, besides those that the study allows.
         others: further studies, drawn beside this one where a figure compares methods.
 
     Raises:
@@ -124,7 +124,7 @@ class Source:
             MixedProtocols: one may not differ.
         """
         stated = protocols.stated(self.layout.get("group_by") or ())
-        return protocols.check(trials, self.allow, stated)
+        return protocols.check(trials, protocols.allowed(self.layout, self.allow), stated)
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:

@@ -106,6 +106,18 @@ def test_mixed_protocols_are_refused_unless_allowed(workbench: Workbench) -> Non
     )
 
 
+def test_a_study_may_allow_a_difference_and_its_reader_another(workbench: Workbench) -> None:
+    builder = workbench.study("mixed-by-the-study", specification_of("mixed-by-the-study", table={"allow": ["epochs"]}))
+    builder.trial("base", 0, best(0.5))
+    builder.trial("full", 0, best(0.6), protocol=PROTOCOL | {"epochs": 4, "input_size": 32})
+    with pytest.raises(MixedProtocols, match="input_size"):
+        made(workbench, "mixed-by-the-study")
+    assert made(workbench, "mixed-by-the-study", "input_size").protocol_notes == (
+        "Protocols differ in input_size, as allowed: 64 (base); 32 (full).",
+        "Protocols differ in epochs, as allowed: 3 (base); 4 (full).",
+    )
+
+
 def test_an_unfinished_trial_of_another_protocol_is_no_mix(workbench: Workbench) -> None:
     builder = workbench.study("pruned-other", seeds=[0])
     builder.trial("base", 0, best(0.5))

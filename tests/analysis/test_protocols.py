@@ -31,6 +31,11 @@ def test_an_allowed_difference_is_noted(allowed: str) -> None:
     assert protocols.check(MIXED, [allowed]) == ["Protocols differ in data.flip, as allowed: true (a); false (b)."]
 
 
+def test_what_a_layout_allows_stands_before_what_its_reader_does() -> None:
+    assert protocols.allowed({"allow": ["epochs", "data"]}, ["select", "epochs"]) == ("epochs", "data", "select")
+    assert protocols.allowed({}) == ()
+
+
 def test_allowing_one_field_does_not_allow_another() -> None:
     with pytest.raises(MixedProtocols):
         protocols.check(MIXED, ["epochs", "dat"])

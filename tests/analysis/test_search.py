@@ -33,6 +33,16 @@ def test_a_pruned_trial_has_no_value_however_good(workbench: Workbench, tuning: 
     assert {trial.state: trial.value for trial in table.trials}["pruned"] is None
 
 
+def test_a_study_may_allow_its_search_a_difference(workbench: Workbench) -> None:
+    layout = {"arms": ["base"], "allow": ["epochs"]}
+    builder = workbench.study("searched-allowed", specification_of("searched-allowed", table=layout, search=SEARCH))
+    builder.trial("base", 7, best(0.60))
+    builder.trial("search", 0, best(0.61), trial_id="search-0", protocol=PROTOCOL | {"epochs": 9})
+    table = search_table(workbench.read("searched-allowed"))
+    assert table is not None
+    assert table.protocol_notes == ("Protocols differ in epochs, as allowed: 3 (base); 9 (search).",)
+
+
 def test_counts_are_of_all_trials_also_when_few_are_shown(workbench: Workbench, tuning: StudyBuilder) -> None:
     table = search_table(workbench.read("tuning"), top=2)
     assert table is not None

@@ -75,7 +75,7 @@ class TestPlan:
             "+sape+cca+etht",
             "(teacher)",
         ]
-        assert "4 student trainings, 1 teachers, 8 student epochs" in output
+        assert "4 student trainings, 1 teachers, 4 student epochs" in output
         assert list(tmp_path.iterdir()) == []
 
     def test_trials_that_the_ledger_holds_as_finished_are_counted(self, capsys, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from cdkd.config import TrainingConfig, resolve
 from orchestrator import fingerprint as module
-from orchestrator.fingerprint import file_digest, fingerprint, protocol
+from orchestrator.fingerprint import PROTOCOL_FIELDS, file_digest, fingerprint, protocol
 from orchestrator.plan import Metric
 
 METRIC = Metric("val/pckh@0.5", "max", "best")
@@ -133,6 +133,9 @@ class TestProtocol:
     def test_decoding_is_that_of_the_kind_of_head(self, change, field, expected):
         config = resolve({"head.kind": "heatmap", "distill.cca.enabled": False}, change)
         assert protocol(config, METRIC, "d")[field] == expected
+
+    def test_its_fields_are_those_a_study_may_name(self):
+        assert set(protocol(resolve({}), METRIC, "d")) == set(PROTOCOL_FIELDS)
 
     def test_data_metric_and_epoch_are_in_it(self):
         one = protocol(resolve({}), METRIC, "d")

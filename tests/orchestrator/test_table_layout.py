@@ -54,6 +54,22 @@ def test_a_blocks_baseline_differs_from_the_given_one_in_the_block_alone(tmp_pat
     assert [block.baseline for block in blocks] == ["plain-32", ""]
 
 
+def test_every_block_may_name_its_own_baseline(tmp_path):
+    """One that is named goes before one that differs in the block alone; a block of none has none."""
+    named = STUDY.replace("  baseline: plain-32\n", "  baseline: [other-64, full-32]\n")
+    found = read(tmp_path, named + "  group_by: [student.input_size]\n").table
+    assert [block.baseline for block in found.blocks] == ["other-64", "full-32"]
+    assert found.baseline == "other-64"
+    one = STUDY.replace("  baseline: plain-32\n", "  baseline: [other-64]\n")
+    blocks = read(tmp_path, one + "  group_by: [student.input_size]\n").table.blocks
+    assert [block.baseline for block in blocks] == ["other-64", ""]
+
+
+def test_fields_of_the_protocol_that_may_differ_are_taken_as_written(tmp_path):
+    assert table(tmp_path, "  allow: [epochs, decoding]\n").allow == ("epochs", "decoding")
+    assert table(tmp_path, "").allow == ()
+
+
 def test_a_table_without_a_baseline_has_none_in_any_block(tmp_path):
     without = STUDY.replace("    full-32: {}\n", "").replace("table:\n  baseline: plain-32\n", "table:\n")
     blocks = read(tmp_path, without + "  group_by: [student.input_size]\n").table.blocks

@@ -56,6 +56,10 @@ def test_results_of_different_protocols_are_refused_unless_allowed(workbench: Wo
     builder.trial("full", 1, best(0.6), protocol=PROTOCOL | {"digest": "other"}, state=keys.RUNNING)
     with pytest.raises(MixedProtocols, match="epochs"):
         assert source(workbench, "two-protocols").trials is None
+    builder = workbench.study("drawn-allowed", specification_of("drawn-allowed", table={"allow": ["epochs"]}))
+    builder.trial("base", 0, best(0.5))
+    builder.trial("full", 0, best(0.6), protocol=PROTOCOL | {"epochs": 9})
+    assert len(source(workbench, "drawn-allowed").finished) == 2
     allowed = source(workbench, "two-protocols", allow=["epochs"])
     assert len(allowed.finished) == 2
     assert allowed.remarks[0] == "Protocols differ in epochs, as allowed: 3 (base); 9 (full)."
