@@ -34,7 +34,8 @@ def search_notes(search: SearchSpec) -> list[str]:
     notes += [f"limit: {name} {_bounds(bounds)}" for name, bounds in search.limits.items()]
     if search.refit:
         seeds = " ".join(map(str, search.refit.seeds))
-        notes.append(f"  then the best {search.refit.top} again, on seeds {seeds}, beside the base")
+        count = search.refit.top * len(search.refit.seeds)
+        notes.append(f"then the best {search.refit.top} again on seeds {seeds} beside the base: {count} trainings more")
     return notes
 
 

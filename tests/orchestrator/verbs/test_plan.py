@@ -93,7 +93,7 @@ def test_repeats_and_a_refit_are_described_and_priced(study: Path, capsys: pytes
     search = "search: {space: {distill.alpha: {low: 0.1, high: 1}}, trials: 4, refit: {top: 2, seeds: [7, 8]}}"
     study.write_text(STUDY[: STUDY.index("ablation:")] + search)
     shown = plan(study, capsys)
-    assert "then the best 2 again, on seeds 7 8, beside the base" in shown
+    assert "then the best 2 again on seeds 7 8 beside the base: 4 trainings more" in shown
     assert re.search(r"^base, search +10 +10 ", shown, re.MULTILINE)  # 2 of the base, 4 proposals, 4 refits
 
 
