@@ -13,13 +13,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import environment, write
+from orchestrator import keys
 from orchestrator.changes import past_of, stand
 from orchestrator.compiler import compile_study
+from orchestrator.ledger import Record, read_from
 from orchestrator.library import find_study
 from orchestrator.paths import StudyPaths
 from orchestrator.pilots import pilot_rates
@@ -42,13 +43,11 @@ def estimate(plan: Plan, paths: StudyPaths, *, by_pilot: bool) -> Price:
     return Pricer(rates, kinds).price(certain, possible)
 
 
-def run(study: str, changes: list[str], results: Path) -> float:
-    """Run a study by the command; seconds on the clock."""
+def run(study: str, changes: list[str], results: Path) -> None:
+    """Run a study by the command."""
     words = [word for change in changes for word in ("--set", change)]
-    began = time.perf_counter()
     command = [sys.executable, "-m", "orchestrator.cli", "run", study, *words, "--results", str(results)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - began
 
 
 def measure(study: str, changes: list[str], results: Path, *, by_pilot: bool) -> dict[str, Any]:
@@ -58,7 +57,8 @@ def measure(study: str, changes: list[str], results: Path, *, by_pilot: bool) ->
     load_before = os.getloadavg()[0]
     price = estimate(plan, paths, by_pilot=by_pilot)
     spent = past_of(paths).hours["cpu_hours"]
-    seconds = run(study, changes, results)
+    run(study, changes, results)
+    seconds = _clock(read_from(paths.ledger)[0])
     hours = past_of(paths).hours["cpu_hours"] - spent
     return {
         "cpu_hours": _compared(price.cpu_hours, hours),
@@ -66,6 +66,14 @@ def measure(study: str, changes: list[str], results: Path, *, by_pilot: bool) ->
         "load_before": load_before,
         "load_after": os.getloadavg()[0],
     }
+
+
+def _clock(records: list[Record]) -> float:
+    """Seconds of the last run of a study, by its ledger."""
+    invoked, stopped = (
+        max(record.time for record in records if record.event == event) for event in (keys.INVOKED, keys.STOPPED)
+    )
+    return stopped - invoked
 
 
 def _compared(span: Span, actual: float) -> dict[str, Any]:
@@ -98,9 +106,8 @@ def main() -> None:
                 f"{how:8} {part:9} estimate {each['estimate']:.4g} ({each['low']:.4g} to {each['high']:.4g}), "
                 f"actual {each['actual']:.4g}: {each['actual_to_estimate']:.2f}, {within} the range"
             )
-    print(
-        f"wrote {write('price', {'study': args.study, 'changes': args.changes, **found, 'environment': environment()})}"
-    )
+    report = {"name": "price", "study": args.study, **found, "environment": environment()}
+    print(f"wrote {write(report)}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ several pilots can run side by side, as the trainings themselves will.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -46,6 +47,10 @@ class Timing:
     low: float
     high: float
     end: float
+
+
+BEGAN = "CDKD_PILOT_BEGAN"
+"""Environment variable with the time at which the pilot's process was asked for, seconds since 1970."""
 
 
 def pilot(config: TrainingConfig, *, workers: int = 1) -> Timing:
@@ -142,7 +147,9 @@ def _random_teacher(config: TrainingConfig, folder: Path) -> Path | None:
 
 
 def main(file: str, workers: str = "1") -> None:
-    """Time the configurations in a JSON file; a line of standard output for each."""
+    """Time the configurations in a JSON file: a line of output for the start of the process, and one for each."""
+    ready = time.time()
+    sys.stdout.write(json.dumps({"start": ready - float(os.environ.get(BEGAN, ready))}) + "\n")
     for config in json.loads(Path(file).read_text()):
         timing = pilot(from_mapping(TrainingConfig, config), workers=int(workers))
         sys.stdout.write(json.dumps(asdict(timing)) + "\n")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +20,7 @@ from orchestrator.price import SPREAD, Kinds, Rate, Work
 
 TIMEOUT_S = 1800.0
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+BEGAN = "CDKD_PILOT_BEGAN"  # cdkd.pilot.BEGAN, repeated because that module imports torch
 
 
 def pilot_rates(work: Sequence[Work], kinds: Kinds, tell: Callable[[str], None]) -> dict[str, Rate]:
@@ -53,18 +55,19 @@ def _measure(work: Sequence[Work], kinds: Kinds, processes: int) -> dict[str, Ra
         running: list[subprocess.Popen[str]] = []
         try:
             running += [_begin(command, _environment(number, kinds)) for number in range(processes)]
-            timings = [_end(process) for process in running]
+            ended = [_end(process) for process in running]
         finally:
             for process in running:
                 process.kill()  # the others, where one has failed
-    return {item.kind: _rate(of_kind) for item, *of_kind in zip(work, *timings)}
+    start = fmean(lines[0]["start"] for lines in ended)
+    return {item.kind: _rate(of_kind, start) for item, *of_kind in zip(work, *(lines[1:] for lines in ended))}
 
 
 def _config(spec: TrialSpec, kinds: Kinds) -> dict[str, Any]:
     return Job(spec.trial_id, 1, spec.config, "", "").with_threads(kinds.request(spec).threads).config
 
 
-def _rate(timings: Sequence[Mapping[str, float]]) -> Rate:
+def _rate(timings: Sequence[Mapping[str, float]], start: float) -> Rate:
     epoch = fmean(timing["epoch"] for timing in timings)
     return Rate(
         epoch=epoch,
@@ -72,6 +75,7 @@ def _rate(timings: Sequence[Mapping[str, float]]) -> Rate:
         high=max(*(timing["high"] for timing in timings), (1 + SPREAD) * epoch),
         extra=fmean(timing["setup"] + timing["end"] for timing in timings),
         source="pilot",
+        start=start,
     )
 
 
@@ -85,7 +89,9 @@ def _environment(number: int, kinds: Kinds) -> dict[str, str]:
 
 
 def _begin(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**environment, BEGAN: str(time.time())}
+    )
 
 
 def _end(process: subprocess.Popen[str]) -> list[dict[str, float]]:

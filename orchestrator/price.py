@@ -19,7 +19,7 @@ from typing import Any
 from cdkd.config import ConfigError, TrainingConfig, flatten_keys, from_mapping, semantic_mapping
 from orchestrator import keys
 from orchestrator.history import SECONDS, History, TrialHistory
-from orchestrator.ledger import LedgerError, read_from
+from orchestrator.ledger import LedgerError, Record, read_from
 from orchestrator.plan import TEACHER, Budget, Resources, TrialSpec
 from orchestrator.resources import Machine, Meter, Request, student_request, teacher_request
 
@@ -72,6 +72,7 @@ class Rate:
         low, high: range of it.
         extra: the rest of a training: its start, and the scores at its end.
         source: where this is from, in words.
+        start: what a run of a study takes before its first trial and after its last.
     """
 
     epoch: float
@@ -79,6 +80,7 @@ class Rate:
     high: float
     extra: float
     source: str
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -187,14 +189,33 @@ def _costly_options(config: Mapping[str, Any]) -> dict[str, Any]:
 def remembered(ledgers: Iterable[Path]) -> dict[str, Rate]:
     """The rates of every kind of training that these ledgers hold; unreadable ones are passed over."""
     found: dict[str, list[tuple[str, TrialHistory]]] = {}
+    starts: list[float] = []
     for ledger in ledgers:
         try:
-            history = History.replay(read_from(ledger)[0])
+            records = read_from(ledger)[0]
+            history = History.replay(records)
         except (LedgerError, FileNotFoundError):
             continue
+        starts += _around_trials(records)
         for kind, trial in _kinds_of(history):
             found.setdefault(kind, []).append((ledger.parent.name, trial))
-    return {kind: _rate(trials) for kind, trials in found.items()}
+    start = median(starts) if starts else 0.0
+    return {kind: _rate(trials, start) for kind, trials in found.items()}
+
+
+def _around_trials(records: Iterable[Record]) -> Iterator[float]:
+    """Seconds of each run of a study, by Ray on this machine, before its first trial began and after its last ended."""
+    invoked = first = last = None
+    for record in records:
+        if record.event == keys.INVOKED:
+            is_local = record.data.get("specification", {}).get("executor") == LOCAL
+            invoked, first, last = record.time if is_local else None, None, None
+        elif record.event == keys.STARTED and record.data["attempt"] > 0:
+            first = first or record.time
+        elif record.event == keys.ENDED:
+            last = record.time
+        elif record.event == keys.STOPPED and invoked and first and last:
+            yield first - invoked + record.time - last
 
 
 def _kinds_of(history: History) -> Iterator[tuple[str, TrialHistory]]:
@@ -219,7 +240,7 @@ def _kinds_then(said: Mapping[str, Any]) -> Kinds | None:
     return Kinds(Resources(**known), machine, words, max(1, len(said.get("teachers", ()))))
 
 
-def _rate(trials: Sequence[tuple[str, TrialHistory]]) -> Rate:
+def _rate(trials: Sequence[tuple[str, TrialHistory]], start: float) -> Rate:
     means = [fmean(_seconds(trial)) for _, trial in trials]
     middle = fmean(means)
     spread = sorted(means) if len(means) > 1 else sorted(_seconds(trials[0][1]))
@@ -231,6 +252,7 @@ def _rate(trials: Sequence[tuple[str, TrialHistory]]) -> Rate:
         high=max(_quantile(spread, HIGH), (1 + SPREAD) * middle),
         extra=_extra(trial for _, trial in trials),
         source=f"{count} of {studies}",
+        start=start,
     )
 
 
@@ -245,7 +267,7 @@ def _extra(trials: Iterable[TrialHistory]) -> float:
         for trial in trials
         if trial.state == keys.FINISHED and trial.attempt == 1 and trial.ended is not None
     ]
-    return max(0.0, median(whole)) if whole else 0.0
+    return max(0.0, fmean(whole)) if whole else 0.0
 
 
 def _quantile(ordered: Sequence[float], part: float) -> float:
@@ -336,7 +358,7 @@ class Pricer:
         waiting = sorted(jobs, key=lambda job: job[0].kind != TEACHER)
         open_teachers = {spec.fingerprint for spec, _ in jobs if spec.kind == TEACHER}
         running: list[tuple[float, int, TrialSpec]] = []
-        now, numbers = 0.0, itertools.count()
+        now, numbers = max((self._rate(spec).start for spec, _ in jobs), default=0.0), itertools.count()
         while waiting or running:
             for job in list(waiting):
                 spec, epochs = job

@@ -39,10 +39,9 @@ def test_a_study_is_priced_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "study.yaml").write_text(STUDY)
     results = tmp_path / "results"
 
-    def run(study: str, changes: list[str], results: Path) -> float:
+    def run(study: str, changes: list[str], results: Path) -> None:
         words = [word for change in changes for word in ("--set", change)]
         assert main(["run", study, *words, "--in-process", "--results", str(results)]) == 0
-        return 1.0
 
     monkeypatch.setattr(price, "run", run)
     monkeypatch.setattr("orchestrator.verbs.run.executor", lambda args: "ray")  # whose times are remembered
@@ -51,4 +50,4 @@ def test_a_study_is_priced_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert by_pilot["cpu_hours"]["actual"] > 0
     by_history = price.measure(study, ["ablation.seeds=[0, 1]"], results, by_pilot=False)
     assert 0 < by_history["cpu_hours"]["actual"] < 3 * by_pilot["cpu_hours"]["actual"]  # the second seed alone
-    assert by_history["wall_s"]["actual"] == 1.0
+    assert 0 < by_history["wall_s"]["actual"] < 600

@@ -160,3 +160,19 @@ def test_a_budget_allows_whole_trainings_in_order(limit: float, count: int) -> N
     spent = pricer(hour, spec).within(Budget(cpu_hours=limit), [(spec, 1)] * 3, {"gpu_hours": 0.0, "cpu_hours": 99.5})
     assert spent == 0
     assert pricer(hour, spec).within(Budget(), [(spec, 1)] * 3, {}) == 3
+
+
+def test_the_start_of_a_run_is_on_the_clock_once() -> None:
+    spec = student("a", {})
+    found = pricer(dataclasses.replace(TEN, start=20.0), spec).price([(spec, 1)] * 4)
+    assert found.wall_s.middle == 20 + 2 * 15
+    assert found.cpu_hours.middle == 40 / 3600
+
+
+def test_what_runs_took_around_their_trials_is_remembered(tmp_path: Path) -> None:
+    plan = make_plan(student("a", {}))
+    ledger = record(plan, tmp_path, {"a-seed0": [2.0]})
+    with Ledger.open(ledger, writer=True) as opened:
+        opened.append("stopped", {"reason": "finished"})
+    (rate,) = remembered([ledger]).values()
+    assert 0 < rate.start < 60
