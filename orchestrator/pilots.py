@@ -75,7 +75,7 @@ def _rate(timings: Sequence[Mapping[str, float]], start: float) -> Rate:
         high=max(*(timing["high"] for timing in timings), (1 + SPREAD) * epoch),
         extra=fmean(timing["setup"] + timing["end"] for timing in timings),
         source="pilot",
-        start=start,
+        start=2 * start,  # Ray starts processes of its own before those of the trials
     )
 
 
