@@ -20,11 +20,10 @@ from orchestrator.errors import Place, Problem, UserError
 from orchestrator.fingerprint import file_digest, fingerprint, protocol
 from orchestrator.library import slug
 from orchestrator.overrides import FILE_FIELDS
-from orchestrator.plan import Metric, Plan, SearchSpec, TrialSpec, of_generation
+from orchestrator.plan import TEACHER, Metric, Plan, SearchSpec, TrialSpec, of_generation
 from orchestrator.space import conditions, extremes
 from orchestrator.study import Study
 
-TEACHER_ARM = "teacher"
 SHORT = 8  # digits of a fingerprint in a trial's id
 
 
@@ -164,8 +163,8 @@ class _Identifier:
 
     def _teacher(self, config: TrainingConfig) -> TrialSpec:
         own = config.for_teacher()
-        name = f"{TEACHER_ARM}-{own.student.backbone}-{own.student.input_size}"
-        return self._spec(own, "", kind="teacher", arm=TEACHER_ARM, name=name)
+        name = f"{TEACHER}-{own.student.backbone}-{own.student.input_size}"
+        return self._spec(own, "", kind=TEACHER, arm=TEACHER, name=name)
 
     def _spec(self, config: TrainingConfig, teacher: str, *, kind: str, arm: str, name: str) -> TrialSpec:
         digest = _data_digest(config)

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.changes import Standing, change_lines, past_of, stand
 from orchestrator.compiler import begun_afresh, compile_study
@@ -19,9 +19,6 @@ from orchestrator.study import Study
 from orchestrator.verbs.pricing import print_price
 from orchestrator.verbs.printing import print_table
 from orchestrator.verbs.study_arguments import add_study_arguments, load
-
-if TYPE_CHECKING:
-    pass
 
 HEADINGS = ("arm", "seeds", "changes", "epochs", "teacher", "done")
 
