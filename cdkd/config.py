@@ -453,6 +453,12 @@ class RuntimeConfig:
         help="read pixels from a file of decoded images that all trainings on this machine share, built on first use",
         operational=True,
     )
+    teacher_cache_gb: float = option(
+        0.0,
+        help="disk space (1e9 bytes) for what teachers said of batches: the other arms of a seed do not ask them again",
+        minimum=0,
+        operational=True,
+    )
 
 
 @dataclass(frozen=True)

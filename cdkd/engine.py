@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cdkd.config import EvaluationConfig
-from cdkd.distill.distiller import Distiller
+from cdkd.distill.distiller import Distiller, Teaching
+from cdkd.distill.teacher_cache import TeacherCache
 from cdkd.distributed import gather, mean_over_ranks
 from cdkd.evaluation.scores import Predictions
 from cdkd.heads.codec import Codec
@@ -121,6 +122,7 @@ def train_one_epoch(
     arithmetic: Arithmetic,
     epoch: int,
     steps: int,
+    teacher_cache: TeacherCache | None = None,
 ) -> dict[str, float]:
     """Train for one pass over `batches`.
 
@@ -132,6 +134,7 @@ def train_one_epoch(
         arithmetic: device and precision.
         epoch: number of this epoch, from 1 (for messages).
         steps: number of batches.
+        teacher_cache: what the teacher has said of batches before.
 
     Returns:
         `train/loss`, `train/loss_<name>` (weighted, as in the total), `diag/gradient_ratio_<name>` and the
@@ -146,7 +149,8 @@ def train_one_epoch(
     ratio_steps = {round(index * (steps - 1) / max(RATIO_STEPS - 1, 1)) for index in range(min(RATIO_STEPS, steps))}
     ratios: list[dict[str, float]] = []
     for step, batch in enumerate(batches):
-        output = run_step(model, batch, arithmetic)
+        teaching = None if teacher_cache is None else _recalled(teacher_cache, distiller, batch, arithmetic)
+        output = run_step(model, batch, arithmetic, teaching)
         totals.add({**output.losses, "total": output.total})
         if (step + 1) % check_every == 0:
             totals.check()
@@ -164,17 +168,34 @@ def train_one_epoch(
     return metrics | {f"diag/{name}": value for name, value in distiller.diagnostics().items()}
 
 
-def run_step(model: nn.Module, batch: Mapping[str, Tensor], arithmetic: Arithmetic) -> Any:
-    """The forward pass of one training step: a collated batch through the distiller, or its data-parallel wrapper."""
+def run_step(
+    model: nn.Module, batch: Mapping[str, Tensor], arithmetic: Arithmetic, teaching: Teaching | None = None
+) -> Any:
+    """The forward pass of one training step: a collated batch through the distiller, or its data-parallel wrapper.
+
+    The teacher looks at the batch unless what it says is known (`teaching`).
+    """
     device = arithmetic.device
-    teacher_images = normalise(batch["teacher_image"], device) if "teacher_image" in batch else None
+    asks_teacher = teaching is None and "teacher_image" in batch
+    teacher_images = normalise(batch["teacher_image"], device) if asks_teacher else None
     with arithmetic.autocast():
         return model(
             normalise(batch["student_image"], device),
             teacher_images,
             batch["keypoints_input"].to(device, non_blocking=True),
             batch["visibility"].to(device, non_blocking=True),
+            teaching,
         )
+
+
+def _recalled(
+    cache: TeacherCache, distiller: Distiller, batch: Mapping[str, Tensor], arithmetic: Arithmetic
+) -> Teaching:
+    def ask() -> Teaching:
+        with arithmetic.autocast():
+            return distiller.teach(normalise(batch["teacher_image"], arithmetic.device))
+
+    return cache.recall(batch["teacher_image"], ask, arithmetic.device)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cdkd import METHOD_VERSION
 from cdkd.checkpoint import (
     CheckpointFolder,
     digest_of,
@@ -42,11 +43,12 @@ from cdkd.config import (
 )
 from cdkd.data.dataset import PoseDataset, epoch_batches, load_batches
 from cdkd.data.images import ImageCache, ImageSource
-from cdkd.data.paths import pixel_cache_folder
+from cdkd.data.paths import pixel_cache_folder, teacher_cache_folder
 from cdkd.data.pixel_cache import open_or_build
 from cdkd.data.splits import Splits, load_splits
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
+from cdkd.distill.teacher_cache import TeacherCache
 from cdkd.distributed import ALONE, World, agree, synchronise_batch_norm
 from cdkd.engine import Arithmetic, Diverged, predict, run_step, train_one_epoch
 from cdkd.evaluation.by_person import scores_of_persons
@@ -176,6 +178,7 @@ class Training:
         self.images = open_images(config.runtime, self.splits)
         self.teacher_digest = ""
         self.distiller = self._build(teacher_file)
+        self.teacher_cache = self._open_teacher_cache()
         self.optimizers = build_optimizers(self.distiller, config)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
@@ -194,6 +197,22 @@ class Training:
             synchronise_batch_norm(distiller)
         distiller.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return distiller.to(self.arithmetic.device)
+
+    def _open_teacher_cache(self) -> TeacherCache | None:
+        config = self.config
+        if not config.needs_teacher or not config.runtime.teacher_cache_gb:
+            return None
+        device = self.arithmetic.device
+        identity: dict[str, str | int] = {
+            "teacher": self.teacher_digest,
+            "feature": config.distill.sape.feature,
+            "precision": self.arithmetic.precision,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "method": METHOD_VERSION,
+        }
+        return TeacherCache(teacher_cache_folder(), int(config.runtime.teacher_cache_gb * 1e9), identity)
 
     def run(self) -> dict[str, float]:
         """Resume, train to the last epoch unless asked to stop, and score."""
@@ -248,7 +267,10 @@ class Training:
             arithmetic=self.arithmetic,
             epoch=epoch,
             steps=len(batches),
+            teacher_cache=self.teacher_cache,
         )
+        if self.teacher_cache is not None:
+            metrics["time/teacher_cached"] = self.teacher_cache.take_share()
         metrics["train/learning_rate"] = config.train.learning_rate * rate
         metrics |= with_prefix("val/", self._score(self.distiller.student, self.splits.val))
         metrics["time/peak_memory_mb"] = peak_mb(self.arithmetic.device)

@@ -48,6 +48,11 @@ def pixel_cache_folder() -> Path:
     return _cache_folder() / "pixels"
 
 
+def teacher_cache_folder() -> Path:
+    """The folder of what teachers have said of batches, in the cache folder."""
+    return _cache_folder() / "teachers"
+
+
 def _cache_folder() -> Path:
     """CDKD_CACHE, else `cdkd` in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

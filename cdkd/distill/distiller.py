@@ -20,13 +20,26 @@ from cdkd.distill.feature_alignment import FeatureAlignment
 from cdkd.heads.codec import Codec
 from cdkd.heads.simcc import SimCCCodec, SimCCLogits
 from cdkd.heads.table import build_codec, build_pose_net
-from cdkd.models.head import PoseOutput
+from cdkd.models.head import PoseOutput, Prediction
 from cdkd.models.pose import FEATURE_STRIDE, PoseNet
 
 FEATURES: Mapping[str, Callable[[PoseOutput], Tensor | None]] = {
     "final_layer": lambda output: output.final_feature,
     "stage4": lambda output: output.backbone_feature,
 }
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What the losses read of the teacher's output.
+
+    Attributes:
+        feature: (B, C, T/4, T/4), the feature that is aligned; None where the head has none.
+        logits: those of SimCC; None of every other head.
+    """
+
+    feature: Tensor | None
+    logits: SimCCLogits | None
 
 
 @dataclass(frozen=True)
@@ -120,7 +133,12 @@ class Distiller(nn.Module):
         return self
 
     def forward(
-        self, student_images: Tensor, teacher_images: Tensor | None, keypoints_input: Tensor, visibility: Tensor
+        self,
+        student_images: Tensor,
+        teacher_images: Tensor | None,
+        keypoints_input: Tensor,
+        visibility: Tensor,
+        teaching: Teaching | None = None,
     ) -> DistillerOutput:
         """Losses of one batch.
 
@@ -129,6 +147,7 @@ class Distiller(nn.Module):
             teacher_images: (B, 3, T, T), the same views; may be None where there is no teacher.
             keypoints_input: float64 (B, J, 2) in pixels of the student's images.
             visibility: (B, J), 0 for a keypoint without a label.
+            teaching: what `teach` says of the teacher's images, where that is known; they are not looked at then.
 
         Raises:
             ValueError: the teacher's images or the aligned feature are missing.
@@ -137,16 +156,19 @@ class Distiller(nn.Module):
         scalars = self.curriculum()
         raw = {"task": self.codec.loss(student.prediction, keypoints_input, visibility)}
         losses = {"task": self.codec.task_scale * raw["task"]}
-        teacher = self._teach(teacher_images)
-        if self.feature_aligner is not None and teacher is not None:
+        if self.teacher is not None and teaching is None:
+            if teacher_images is None:
+                raise ValueError("the teacher's images are missing")
+            teaching = self.teach(teacher_images)
+        if self.feature_aligner is not None and teaching is not None:
             alignment: FeatureAlignment = self.feature_aligner(
-                *(self._aligned_feature(output) for output in (student, teacher))
+                *map(_present, (self.feature_of(student), teaching.feature))
             )
             self._projector_weights = alignment.mean_weights()
             raw["feature"] = alignment.loss
             losses["feature"] = scalars.alpha * self.legacy_factor * alignment.loss
-        if self.logit_aligner is not None and teacher is not None:
-            ours, theirs = (_logits(output) for output in (student, teacher))
+        if self.logit_aligner is not None and teaching is not None:
+            ours, theirs = map(_logits, (student.prediction, teaching.logits))
             weight = self._weight(keypoints_input, visibility)
             raw["logit"] = self.logit_aligner((ours.x, ours.y), (theirs.x, theirs.y), weight, scalars.tau)
             # tau^2 stays attached: the temperature follows the gradient of the loss as it is
@@ -158,25 +180,23 @@ class Distiller(nn.Module):
             student=student,
         )
 
-    def _aligned_feature(self, output: PoseOutput) -> Tensor:
-        feature = self.feature_of(output)
-        if feature is None:
-            raise ValueError("this head has no map per keypoint to align (distill.sape.feature final_layer)")
-        return feature
-
     def _weight(self, keypoints_input: Tensor, visibility: Tensor) -> Tensor:
         """(B, J), 0 for the keypoints that CCA may leave out."""
         assert isinstance(self.codec, SimCCCodec)
         return self.codec.encode(keypoints_input, visibility)[1]
 
     @torch.no_grad()
-    def _teach(self, images: Tensor | None) -> PoseOutput | None:
+    def teach(self, images: Tensor) -> Teaching:
+        """What the teacher says of images (B, 3, T, T), in single precision.
+
+        Raises:
+            ValueError: there is no teacher.
+        """
         if self.teacher is None:
-            return None
-        if images is None:
-            raise ValueError("the teacher's images are missing")
-        output: PoseOutput = self.teacher(images)
-        return output.float()
+            raise ValueError("there is no teacher")
+        output = self.teacher(images).float()
+        logits = output.prediction if isinstance(output.prediction, SimCCLogits) else None
+        return Teaching(self.feature_of(output), logits)
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         """Set the curriculum's xi; `epoch` counts completed epochs, so it is 0 in the first one."""
@@ -248,10 +268,15 @@ class Distiller(nn.Module):
         return {f"sau_weight_{index}": weight for index, weight in enumerate(self._projector_weights.tolist())}
 
 
-def _logits(output: PoseOutput) -> SimCCLogits:
-    if not isinstance(output.prediction, SimCCLogits):
-        raise ValueError(f"logit alignment needs SimCC's logits, got {type(output.prediction).__name__}")
-    return output.prediction
+def _present(feature: Tensor | None) -> Tensor:
+    if feature is None:
+        raise ValueError("this head has no map per keypoint to align (distill.sape.feature final_layer)")
+    return feature
+
+
+def _logits(prediction: Prediction | None) -> SimCCLogits:
+    assert isinstance(prediction, SimCCLogits), "the codec is SimCC's"
+    return prediction
 
 
 def _freeze(teacher: PoseNet) -> PoseNet:

@@ -298,6 +298,28 @@ def test_the_cache_of_decoded_images_changes_no_number(
     assert len(list((tmp_path / "cache" / "pixels").iterdir())) == 1
 
 
+def test_what_the_teacher_said_to_one_arm_serves_the_next_and_changes_no_number(
+    tiny: TrainingConfig,
+    teacher_file: Path,
+    whole: tuple[Path, Recorder],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CDKD_CACHE", str(tmp_path / "cache"))
+    cached = changed(tiny, {"runtime.teacher_cache_gb": 1.0})
+    logits_only = changed(cached, {"distill": {"sape": {"enabled": False}}})
+    first, second, other_seed = Recorder(), Recorder(), Recorder()
+    train(logits_only, first, folder=tmp_path / "first", teacher_file=teacher_file)
+    train(cached, second, folder=tmp_path / "second", teacher_file=teacher_file)
+    train(changed(cached, {"seed": 1, "train.epochs": 1}), other_seed, folder=tmp_path / "o", teacher_file=teacher_file)
+
+    assert first.series("time/teacher_cached") == [0, 0, 0]
+    assert second.series("time/teacher_cached") == [1, 1, 1]
+    assert other_seed.series("time/teacher_cached") == [0]
+    uncached = weights_of(whole[0])
+    assert all(torch.equal(value, uncached[key]) for key, value in weights_of(tmp_path / "second").items())
+
+
 def test_a_score_the_keypoints_cannot_have_is_refused(tiny: TrainingConfig, tmp_path: Path) -> None:
     """COCO keypoints have no head segment, so no PCKh."""
     coco = changed(tiny, PLAIN, {"data.keypoint_set": "coco17", "train.epochs": 1})
