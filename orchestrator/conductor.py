@@ -28,7 +28,7 @@ from orchestrator.failpoints import failpoint
 from orchestrator.further import Refit, RefitTrial, SearchTrials, further_trials
 from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import Ledger, Record
-from orchestrator.objectives import excess, needed, objectives, value_of
+from orchestrator.objectives import Goals, needed, value_of
 from orchestrator.paths import StudyPaths
 from orchestrator.plan import TEACHER, Plan, TrialSpec, of_generation
 from orchestrator.population import WAITS, Exploit, Population, hand_over
@@ -101,6 +101,7 @@ class Conductor:
         self._proposals: dict[str, Proposal] = {}
         self._search_trials = search_trials
         self._refit_trial = refit_trial
+        self._goals = Goals.of(plan.search, plan.metric)
         self._is_exhausted = False
         self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
         records = ledger.records()
@@ -736,23 +737,12 @@ class Conductor:
     def _evaluation(self, trial: TrialHistory) -> Evaluation:
         is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried)
         state = keys.RUNNING if is_open and trial.spec.trial_id not in self._tried else trial.state
-        beyond = self._excess(trial) if state in (keys.FINISHED, keys.PRUNED) else ()
-        is_known = bool(beyond) or self.plan.search is None or not self.plan.search.limits
-        values = self._values(trial) if state == keys.FINISHED and is_known else ()
+        goals = self._goals
+        knows_excess = goals.knows_excess(trial)
+        is_judged = knows_excess and state in (keys.FINISHED, keys.PRUNED)
+        beyond = tuple(goals.excess(trial).values()) if is_judged else ()
+        values = goals.values(trial) if knows_excess and state == keys.FINISHED else ()
         return Evaluation(trial.spec.number, trial.spec.trial_id, state, values, beyond)
-
-    def _values(self, trial: TrialHistory) -> tuple[float, ...]:
-        """The values of the objectives in their order; empty when one of them is missing."""
-        asked = objectives(self.plan.search, self.plan.metric)
-        values = [value_of(each, trial.summary, trial.epochs) for each in asked]
-        known = tuple(value for value in values if value is not None)
-        return known if len(known) == len(asked) else ()
-
-    def _excess(self, trial: TrialHistory) -> tuple[float, ...]:
-        """How far a trial exceeds the limits of the search; empty when not all of them can be told."""
-        limits = self.plan.search.limits if self.plan.search is not None else {}
-        found = excess(limits, self.plan.metric.select, trial.summary, trial.epochs)
-        return tuple(found.values()) if len(found) == sum(map(len, limits.values())) else ()
 
 
 def _is_failure(trial: TrialHistory) -> bool:

@@ -5,16 +5,15 @@ Both follow from the plan and the results alone, so that a driver that replays t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.front import unbeaten
 from orchestrator import keys
 from orchestrator.design import refit_arms
 from orchestrator.history import History, TrialHistory
-from orchestrator.objectives import excess, objectives, value_of
-from orchestrator.plan import Block, Metric, Plan, TrialSpec
+from orchestrator.objectives import Goals, value_of
+from orchestrator.plan import Block, Plan, TrialSpec
 from orchestrator.repeats import repeats_due
 
 RefitTrial = Callable[[Plan, str, int, dict[str, Any]], tuple[TrialSpec, TrialSpec | None]]
@@ -99,36 +98,21 @@ def ranked(plan: Plan, trials: Iterable[TrialHistory]) -> list[TrialHistory]:
     Trials over a limit of the search are left out. With several objectives the front comes first; within it, and
     behind it, the study's metric decides.
     """
+    goals = Goals.of(plan.search, plan.metric)
     finished = [
         trial
         for trial in trials
         if trial.state == keys.FINISHED and trial.spec.number >= 0 and trial.spec.generation == plan.generation
     ]
-    within = [trial for trial in finished if _is_within(plan, trial)]
     sign = -1 if plan.metric.mode == "max" else 1
     valued = [
         (sign * value, trial.spec.number, trial)
-        for trial in within
-        if (value := value_of(plan.metric, trial.summary, trial.epochs)) is not None
+        for trial in finished
+        if goals.keeps_limits(trial) and (value := goals.value(trial)) is not None
     ]
-    in_order = [trial for _, _, trial in sorted(valued, key=lambda item: item[:2])]
+    in_order = {trial.spec.trial_id: trial for _, _, trial in sorted(valued, key=lambda item: item[:2])}
+    front_first = dict.fromkeys([*goals.front(in_order), *in_order])
     kept: dict[str, TrialHistory] = {}
-    for trial in _front_first(in_order, objectives(plan.search, plan.metric)):
-        kept.setdefault(trial.spec.fingerprint, trial)
+    for name in front_first:
+        kept.setdefault(in_order[name].spec.fingerprint, in_order[name])
     return list(kept.values())
-
-
-def _front_first(trials: list[TrialHistory], asked: Sequence[Metric]) -> list[TrialHistory]:
-    """Trials that no other beats in all objectives, then the rest, each in the order given."""
-    points = [[value_of(each, trial.summary, trial.epochs) for each in asked] for trial in trials]
-    whole = [(trial, [value for value in point if value is not None]) for trial, point in zip(trials, points)]
-    whole = [(trial, point) for trial, point in whole if len(point) == len(asked)]
-    is_front = unbeaten([point for _, point in whole], [each.mode for each in asked])
-    front = [trial for (trial, _), is_one in zip(whole, is_front, strict=True) if is_one]
-    names = {trial.spec.trial_id for trial in front}
-    return [*front, *(trial for trial in trials if trial.spec.trial_id not in names)]
-
-
-def _is_within(plan: Plan, trial: TrialHistory) -> bool:
-    limits = plan.search.limits if plan.search is not None else {}
-    return all(over <= 0 for over in excess(limits, plan.metric.select, trial.summary, trial.epochs).values())

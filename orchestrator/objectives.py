@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from analysis.front import unbeaten
 from cdkd.config import TrainingConfig, describe
 from orchestrator.errors import Problem
 from orchestrator.metrics import column_fault
@@ -63,6 +65,73 @@ def excess(limits: Limits, select: str, summary: Mapping[str, float], epochs: Ep
 
 def _beyond(side: str, bound: float, value: float) -> float:
     return value - bound if side == "max" else bound - value
+
+
+class Result(Protocol):
+    """What a training has reported."""
+
+    @property
+    def summary(self) -> Mapping[str, float]:
+        """Reported at its end."""
+
+    @property
+    def epochs(self) -> Epochs:
+        """Metrics by epoch."""
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What the results of a search's trials are judged by.
+
+    Attributes:
+        metric: the study's.
+        objectives: all that is optimised; the metric alone where there is nothing else.
+        limits: score or cost -> `{min, max}`.
+    """
+
+    metric: Metric
+    objectives: tuple[Metric, ...]
+    limits: Limits
+
+    @classmethod
+    def of(cls, search: SearchSpec | None, metric: Metric) -> Goals:
+        """Those of a plan."""
+        return cls(metric, objectives(search, metric), search.limits if search is not None else {})
+
+    @classmethod
+    def in_specification(cls, specification: Mapping[str, Any]) -> Goals:
+        """Those that a ledger's specification holds as plain data; an older one has the metric alone."""
+        metric, search = Metric(**specification["metric"]), specification.get("search") or {}
+        several = tuple(Metric(**each) for each in search.get("objectives") or ())
+        return cls(metric, several or (metric,), search.get("limits") or {})
+
+    def value(self, result: Result) -> float | None:
+        """The study's metric; None where it was not reported."""
+        return value_of(self.metric, result.summary, result.epochs)
+
+    def values(self, result: Result) -> tuple[float, ...]:
+        """The values of the objectives in their order; empty when one of them was not reported."""
+        found = [value_of(each, result.summary, result.epochs) for each in self.objectives]
+        known = tuple(value for value in found if value is not None)
+        return known if len(known) == len(found) else ()
+
+    def excess(self, result: Result) -> dict[str, float]:
+        """`excess` over these limits."""
+        return excess(self.limits, self.metric.select, result.summary, result.epochs)
+
+    def knows_excess(self, result: Result) -> bool:
+        """Whether every limited value was reported."""
+        return len(self.excess(result)) == sum(map(len, self.limits.values()))
+
+    def keeps_limits(self, result: Result) -> bool:
+        """Whether none of the reported values is beyond its limit."""
+        return all(over <= 0 for over in self.excess(result).values())
+
+    def front(self, results: Mapping[str, Result]) -> list[str]:
+        """The names of the results that no other beats in all objectives, in the order given."""
+        points = {name: values for name, result in results.items() if (values := self.values(result))}
+        is_front = unbeaten(list(points.values()), [each.mode for each in self.objectives])
+        return [name for name, unbeaten_one in zip(points, is_front, strict=True) if unbeaten_one]
 
 
 def needed(search: SearchSpec | None, metric: Metric) -> tuple[Metric, ...]:
@@ -147,8 +216,3 @@ def _limit(name: str, node: Node, config: TrainingConfig) -> tuple[dict[str, flo
     elif bounds.get("min", -math.inf) > bounds.get("max", math.inf):
         faults.append(Problem(node.place, key, f"no value is in it: min {bounds['min']:g} is above max"))
     return bounds, faults
-
-
-def plain_objectives(search: Mapping[str, Any] | None, metric: Metric) -> tuple[Metric, ...]:
-    """`objectives` of a search as a specification holds it (plain data; an older one has none)."""
-    return tuple(Metric(**each) for each in (search or {}).get("objectives") or ()) or (metric,)

@@ -13,11 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from analysis.front import unbeaten
 from orchestrator import keys
 from orchestrator.history import SECONDS, History, TrialHistory
 from orchestrator.ledger import Record
-from orchestrator.objectives import excess, plain_objectives, value_of
+from orchestrator.objectives import Goals, value_of
 from orchestrator.plan import TEACHER, Metric
 from orchestrator.population import WAITS, told
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 30.0
 """Without a terminal, a running trial says a line this often at most."""
 SHOWN_FAILURES = 5
+ENDED = (keys.FINISHED, keys.PRUNED, keys.FAILED, keys.DIVERGED)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Standing:
     @property
     def done(self) -> int:
         """Trials that have ended for good."""
-        return sum(self.counts.get(state, 0) for state in (keys.FINISHED, keys.PRUNED, keys.FAILED, keys.DIVERGED))
+        return sum(self.counts.get(state, 0) for state in ENDED)
 
 
 def standing(history: History, now: float, invoked: float) -> Standing:
@@ -92,13 +92,14 @@ def standing(history: History, now: float, invoked: float) -> Standing:
         invoked: when this run of the study began.
     """
     specification = history.specification
-    metric = Metric(**specification["metric"])
+    goals = Goals.in_specification(specification)
+    metric = goals.metric
     trials = _present(history)
     running = tuple(_running(trial, metric, now) for trial in trials if trial.state == keys.RUNNING)
-    best = _best(trials, metric, specification.get("search") or {})
+    best = _best(trials, goals)
     return Standing(
         study=str(specification.get("study", "")),
-        total=max(int(specification.get("planned", {}).get("trials", 0)), len(trials)),
+        total=_total(trials, specification),
         counts=Counter(trial.state for trial in trials),
         running=running,
         best=best,
@@ -108,8 +109,8 @@ def standing(history: History, now: float, invoked: float) -> Standing:
         left_s=_left(trials, specification, len(running)),
         gpu_hours=history.hours["gpu_hours"],
         population=tuple(told(history, metric, best[0] if best else "")),
-        front=_front(trials, plain_objectives(specification.get("search"), metric), specification),
-        objectives=tuple(each["name"] for each in (specification.get("search") or {}).get("objectives") or ()),
+        front=_front(trials, goals) if len(goals.objectives) > 1 else (),
+        objectives=tuple(each.name for each in goals.objectives) if len(goals.objectives) > 1 else (),
     )
 
 
@@ -135,43 +136,30 @@ def _running(trial: TrialHistory, metric: Metric, now: float) -> RunningTrial:
     return RunningTrial(name, trial.last_epoch, epochs, last.get(metric.name), now - trial.started, trial.attempt)
 
 
-def _best(trials: list[TrialHistory], metric: Metric, search: Mapping[str, Any]) -> tuple[str, float] | None:
-    values = {
-        trial.spec.trial_id: value_of(metric, trial.summary, trial.epochs)
-        for trial in trials
-        if trial.state == keys.FINISHED and trial.spec.kind != TEACHER and _may_be_best(trial, metric, search)
-    }
-    known = [(name, value) for name, value in values.items() if value is not None]
-    sign = 1 if metric.mode == "max" else -1
+def _total(trials: list[TrialHistory], specification: Mapping[str, Any]) -> int:
+    """How many trials there will have been; a teacher that no student needed any more is not waited for."""
+    planned = int(specification.get("planned", {}).get("trials", 0))
+    students = planned - len(specification.get("teachers", ()))
+    ended = sum(trial.spec.kind != TEACHER and trial.state in ENDED for trial in trials)
+    return len(trials) if ended >= students else max(planned, len(trials))
+
+
+def _best(trials: list[TrialHistory], goals: Goals) -> tuple[str, float] | None:
+    """A trial of a search does not count beyond a limit, nor where one number does not tell the best."""
+    of_arms = [trial for trial in trials if trial.state == keys.FINISHED and trial.spec.kind != TEACHER]
+    known = [
+        (trial.spec.trial_id, value)
+        for trial in of_arms
+        if (trial.spec.number < 0 or (len(goals.objectives) == 1 and goals.keeps_limits(trial)))
+        and (value := goals.value(trial)) is not None
+    ]
+    sign = 1 if goals.metric.mode == "max" else -1
     return max(known, key=lambda item: sign * item[1], default=None)
 
 
-def _may_be_best(trial: TrialHistory, metric: Metric, search: Mapping[str, Any]) -> bool:
-    """A trial of a search may not where it exceeds a limit, nor where one number does not tell the best."""
-    if trial.spec.number < 0:
-        return True
-    return not search.get("objectives") and _is_within(trial, metric, search)
-
-
-def _is_within(trial: TrialHistory, metric: Metric, search: Mapping[str, Any]) -> bool:
-    beyond = excess(search.get("limits") or {}, metric.select, trial.summary, trial.epochs)
-    return all(value <= 0 for value in beyond.values())
-
-
-def _front(trials: list[TrialHistory], asked: tuple[Metric, ...], specification: Mapping[str, Any]) -> tuple[str, ...]:
-    if len(asked) < 2:
-        return ()
-    points = {
-        trial.spec.trial_id: [value_of(each, trial.summary, trial.epochs) for each in asked]
-        for trial in trials
-        if trial.spec.number >= 0
-        and trial.state == keys.FINISHED
-        and _is_within(trial, asked[0], specification["search"])
-    }
-    known = {name: [value for value in point if value is not None] for name, point in points.items()}
-    whole = {name: point for name, point in known.items() if len(point) == len(asked)}
-    is_front = unbeaten(list(whole.values()), [each.mode for each in asked])
-    return tuple(name for name, unbeaten_one in zip(whole, is_front, strict=True) if unbeaten_one)
+def _front(trials: list[TrialHistory], goals: Goals) -> tuple[str, ...]:
+    searched = [trial for trial in trials if trial.spec.number >= 0 and trial.state == keys.FINISHED]
+    return tuple(goals.front({trial.spec.trial_id: trial for trial in searched if goals.keeps_limits(trial)}))
 
 
 def _left(trials: list[TrialHistory], specification: Mapping[str, Any], running: int) -> float | None:

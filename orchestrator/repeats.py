@@ -93,11 +93,9 @@ def _sample(rule: RepeatRule, seeds: Sequence[int], arm: str, baseline: str, val
 
 def half_width(sample: Sequence[float]) -> float:
     """Half the width of the 95 % interval of a mean by Student's t; infinite for fewer than two values."""
-    from scipy.special import stdtrit
+    from analysis.statistics import StudentInterval  # pandas comes with it
 
-    n = len(sample)
-    if n < 2:
+    if len(sample) < 2:
         return math.inf
-    mean = math.fsum(sample) / n
-    variance = math.fsum((value - mean) ** 2 for value in sample) / (n - 1)
-    return float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(variance / n)
+    low, high = StudentInterval(LEVEL)(sample)
+    return (high - low) / 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from orchestrator import keys
 from orchestrator.progress import Progress, Standing, drawing, duration, headline, lines, standing
 from orchestrator.specification import specification
-from tests.orchestrator.plans import METRIC, make_plan, open_conductor, play, student
+from tests.orchestrator.plans import METRIC, make_plan, open_conductor, play, student, teacher
 
 
 def halfway(results: Path, listener: object = None) -> Standing:
@@ -37,6 +38,22 @@ def test_a_standing_counts_what_the_ledger_says(tmp_path: Path) -> None:
     assert now.failures == {"bb-seed0": "DataError: no such file"}
     assert now.elapsed_s == 100
     assert now.left_s == pytest.approx(10)  # one epoch of ten seconds
+
+
+def test_a_teacher_that_no_student_needs_any_more_is_not_waited_for(tmp_path: Path) -> None:
+    trained = teacher()
+    plan = make_plan(student("a", {}, teacher=trained.fingerprint), teachers=(trained,))
+    first = open_conductor(plan, tmp_path)
+    play(first, lambda job, epoch: 0.5)
+    first._ledger.close()
+    again = make_plan(*plan.trials, teachers=(dataclasses.replace(trained, fingerprint="gone"),), study="again")
+    conductor = open_conductor(again, tmp_path)
+    conductor.begin(specification(again))
+    before = standing(conductor.history, 1.0, 0.0)
+    assert (before.done, before.total) == (0, 2)
+    assert play(conductor, lambda job, epoch: 0.5) == []
+    after = standing(conductor.history, 1.0, 0.0)
+    assert (after.done, after.total) == (1, 1)
 
 
 def test_the_headline_and_the_lines_say_it(tmp_path: Path) -> None:
