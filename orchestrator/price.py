@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from cdkd.config import ConfigError, TrainingConfig, flatten_keys, from_mapping, semantic_mapping
+from cdkd.config import ConfigError, TrainingConfig, flatten_keys, from_mapping, semantic_mapping, to_mapping
 from orchestrator import keys
 from orchestrator.history import SECONDS, History, TrialHistory
 from orchestrator.ledger import LedgerError, Record, read_from
@@ -173,8 +173,9 @@ class Kinds:
 
 def _costly_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that cost time, operational ones included."""
-    options = semantic_mapping(from_mapping(TrainingConfig, config))
-    runtime = flatten_keys({"runtime": config.get("runtime", {})})
+    resolved = from_mapping(TrainingConfig, config)
+    options = semantic_mapping(resolved)
+    runtime = flatten_keys({"runtime": to_mapping(resolved)["runtime"]})  # an older version's, with later options
     prefixes = tuple(f"{name}." for name in TIMELESS)
     return {
         path: value

@@ -48,12 +48,20 @@ def test_trainings_that_take_the_same_time_are_of_one_kind(overrides: dict[str, 
         {"train.batch_size": 4},
         {"evaluation.flip_test": True},
         {"runtime.cache_images": False},
+        {"runtime.teacher_cache_gb": 1.0},
         {"data.synthetic.train_images": 48},
     ],
 )
 def test_trainings_that_differ_in_time_are_of_two_kinds(overrides: dict[str, Any]) -> None:
     kinds = kinds_of()
     assert kinds.of(student("a", overrides)) != kinds.of(student("a", {}))
+
+
+def test_a_training_of_a_version_with_fewer_options_is_of_the_same_kind() -> None:
+    spec = student("a", {})
+    runtime = {name: value for name, value in spec.config["runtime"].items() if name != "teacher_cache_gb"}
+    older = dataclasses.replace(spec, config={**spec.config, "runtime": runtime})
+    assert kinds_of().of(older) == kinds_of().of(spec)
 
 
 def test_the_machine_and_the_neighbours_are_part_of_a_kind() -> None:
