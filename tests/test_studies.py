@@ -29,7 +29,7 @@ REAL_DATA = STUDIES.parent.parent / "shared" / "data"
 
 
 def test_there_are_studies_and_bases():
-    assert {"quickstart", "quickstart_search", "lsp_components"} <= {path.stem for path in FILES}
+    assert {"quickstart", "quickstart_search", "table4_modules"} <= {path.stem for path in FILES}
     assert set(base_names(FILES[0])) == {path.stem for path in BASES} != set()
 
 
@@ -121,13 +121,19 @@ def test_its_name_is_its_files(file: Path):
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason="real data are not beside the repository")
-def test_the_study_on_real_people_compiles_with_them(monkeypatch):
+def test_a_study_on_real_people_compiles_with_them(monkeypatch):
     monkeypatch.setenv("CDKD_DATA_ROOT", str(REAL_DATA))
-    plan = compile_study(load_study(STUDIES / "lsp_components.yaml"))
-    assert [spec.arm for spec in plan.trials[:5]] == ["baseline", "+SAPE", "+CCA", "+CCA+ETHT", "CDKD"]
-    assert len(plan.trials) == 15
+    plan = compile_study(load_study(STUDIES / "table4_modules.yaml", profile="lsp"))
+    assert [spec.arm for spec in plan.trials[:3]] == ["baseline", "+projector", "+projector+ensemble"]
+    assert len(plan.trials) == 21
     assert len(plan.teachers) == 1
-    assert plan.table.switches["+CCA"] == {"sape": False, "cca": True, "etht": False}
+    assert plan.table.switches["+cca"] == {
+        "projector": False,
+        "ensemble": False,
+        "sau": False,
+        "cca": True,
+        "etht": False,
+    }
     assert plan.trials[0].protocol["splits"]["test"] == [{"annotations": "lsp/test.json", "images": "lsp/images"}]
 
 

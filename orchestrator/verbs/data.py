@@ -29,8 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments."""
     parser.description = "Check a data set, or make what trainings read faster."
     parser.epilog = (
-        "Examples: cdkd data check studies/lsp_components.yaml --data.root /data\n"
-        "          cdkd data cache studies/lsp_components.yaml --data.root /data\n"
+        "Examples: cdkd data check studies/bases/lsp_32.yaml --data.root /data\n"
+        "          cdkd data cache studies/bases/lsp_32.yaml --data.root /data\n"
         "          cdkd data synthesize studies/quickstart.yaml"
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)

@@ -48,16 +48,16 @@ class TestValidate:
 
     def test_data_that_are_said_to_be_somewhere_must_be_there(self, tmp_path, capsys, monkeypatch):
         monkeypatch.delenv("CDKD_DATA_ROOT", raising=False)
-        assert main(["validate", "lsp_components"]) == 0
+        assert main(["validate", "table4_modules"]) == 0
         assert "data not looked at" in capsys.readouterr().out
-        assert main(["validate", "lsp_components", "--set", f"data.root={tmp_path}"]) == 2
+        assert main(["validate", "table4_modules", "--set", f"data.root={tmp_path}"]) == 2
         error = capsys.readouterr().err
         assert error.startswith("--set:1: data.root: data set not found")
         assert len(error.splitlines()) == 1
 
     def test_the_environment_is_named_where_it_is_the_cause(self, tmp_path, capsys, monkeypatch):
         monkeypatch.setenv("CDKD_DATA_ROOT", str(tmp_path))
-        assert main(["plan", "lsp_components"]) == 2
+        assert main(["plan", "table4_modules"]) == 2
         assert capsys.readouterr().err.startswith("$CDKD_DATA_ROOT: data.root: data set not found")
 
 
@@ -172,7 +172,7 @@ MUTATIONS = {
     "other value": lambda text, rng: replaced_value(text, rng),
     "indent a line": lambda text, rng: indented(text, rng),
     "swap letters": lambda text, rng: swapped(text, rng),
-    "tag": lambda text, rng: text.replace(": ", ": !!python/object/apply:os.system ", rng.randint(1, 3)),
+    "tag": lambda text, rng: text.replace(": ", ": !!python/object/apply:os.system ", rng.randint(1, 12)),
     "nest": lambda text, rng: with_span(text, rng, 0, "[" * rng.randint(30, 400)),
     "anchor": lambda text, rng: text.replace(": {", ": &a {", 1).replace("[", "[*a, ", rng.randint(1, 3)),
 }
@@ -228,7 +228,7 @@ def swapped(text, rng):
     return text[:index] + text[index + 1] + text[index] + text[index + 2 :]
 
 
-@pytest.mark.parametrize("name", ["quickstart", "quickstart_search", "lsp_components"])
+@pytest.mark.parametrize("name", ["quickstart", "quickstart_search", "table4_modules"])
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_mutated_study_is_valid_or_told_in_lines_never_a_traceback(tmp_path, capsys, mutation, name, monkeypatch):
     monkeypatch.delenv("CDKD_DATA_ROOT", raising=False)
