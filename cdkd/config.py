@@ -455,7 +455,8 @@ class RuntimeConfig:
     )
     teacher_cache_gb: float = option(
         0.0,
-        help="disk space (1e9 bytes) for what teachers said of batches: the other arms of a seed do not ask them again",
+        help="disk space (1e9 bytes) for what teachers said of batches, so that later arms of a seed do not ask again; "
+        "an arm's seconds and memory then depend on which was first",
         minimum=0,
         operational=True,
     )

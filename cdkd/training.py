@@ -7,7 +7,6 @@ killed after epoch 6.
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import time
@@ -21,7 +20,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cdkd import METHOD_VERSION
 from cdkd.checkpoint import (
     CheckpointFolder,
     digest_of,
@@ -48,7 +46,7 @@ from cdkd.data.pixel_cache import open_or_build
 from cdkd.data.splits import Splits, load_splits
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import Distiller, build_distiller, build_optimizers
-from cdkd.distill.teacher_cache import TeacherCache
+from cdkd.distill.teacher_cache import TeacherCache, identity_of
 from cdkd.distributed import ALONE, World, agree, synchronise_batch_norm
 from cdkd.engine import Arithmetic, Diverged, predict, run_step, train_one_epoch
 from cdkd.evaluation.by_person import scores_of_persons
@@ -57,7 +55,7 @@ from cdkd.evaluation.scores import Predictions, score, score_detected
 from cdkd.heads.table import assemble_pose_net, build_pose_net
 from cdkd.instances import PersonInstance, Split
 from cdkd.keypoints import KeypointSet
-from cdkd.memory import forget_peak, peak_mb
+from cdkd.memory import forget_peak, give_back, peak_mb
 from cdkd.models.folding import fold_batch_norm
 from cdkd.models.pose import PoseNet
 from cdkd.models.weights import WeightsError, load_backbone, load_pose_weights
@@ -122,8 +120,7 @@ def train(
     try:
         return Training(config, report, folder, teacher_file, world).run()
     finally:
-        # A worker trains one trial after another: the last one's images must be gone before the next one's come.
-        gc.collect()
+        give_back()
 
 
 def _finished(config: TrainingConfig, folder: Path) -> dict[str, Any] | None:
@@ -202,16 +199,7 @@ class Training:
         config = self.config
         if not config.needs_teacher or not config.runtime.teacher_cache_gb:
             return None
-        device = self.arithmetic.device
-        identity: dict[str, str | int] = {
-            "teacher": self.teacher_digest,
-            "feature": config.distill.sape.feature,
-            "precision": self.arithmetic.precision,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "method": METHOD_VERSION,
-        }
+        identity = identity_of(config, self.teacher_digest, self.arithmetic.device)
         return TeacherCache(teacher_cache_folder(), int(config.runtime.teacher_cache_gb * 1e9), identity)
 
     def run(self) -> dict[str, float]:

@@ -176,6 +176,7 @@ def _costly_options(config: Mapping[str, Any]) -> dict[str, Any]:
     resolved = from_mapping(TrainingConfig, config)
     options = semantic_mapping(resolved)
     runtime = flatten_keys({"runtime": to_mapping(resolved)["runtime"]})  # an older version's, with later options
+    runtime["runtime.teacher_cache_gb"] = resolved.needs_teacher and resolved.runtime.teacher_cache_gb > 0
     prefixes = tuple(f"{name}." for name in TIMELESS)
     return {
         path: value

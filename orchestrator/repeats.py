@@ -93,7 +93,7 @@ def _sample(rule: RepeatRule, seeds: Sequence[int], arm: str, baseline: str, val
 
 def half_width(sample: Sequence[float]) -> float:
     """Half the width of the 95 % interval of a mean by Student's t; infinite for fewer than two values."""
-    from analysis.statistics import StudentInterval  # pandas comes with it
+    from analysis.statistics import StudentInterval  # a slow import: pandas
 
     if len(sample) < 2:
         return math.inf

@@ -150,7 +150,7 @@ class Distiller(nn.Module):
             teaching: what `teach` says of the teacher's images, where that is known; they are not looked at then.
 
         Raises:
-            ValueError: the teacher's images or the aligned feature are missing.
+            ValueError: the teacher's images, the aligned feature or the aligned logits are missing.
         """
         student = self.student(student_images)
         scalars = self.curriculum()
@@ -161,14 +161,13 @@ class Distiller(nn.Module):
                 raise ValueError("the teacher's images are missing")
             teaching = self.teach(teacher_images)
         if self.feature_aligner is not None and teaching is not None:
-            alignment: FeatureAlignment = self.feature_aligner(
-                *map(_present, (self.feature_of(student), teaching.feature))
-            )
+            feature, teacher_feature = _present(self.feature_of(student)), _present(teaching.feature)
+            alignment: FeatureAlignment = self.feature_aligner(feature, teacher_feature)
             self._projector_weights = alignment.mean_weights()
             raw["feature"] = alignment.loss
             losses["feature"] = scalars.alpha * self.legacy_factor * alignment.loss
         if self.logit_aligner is not None and teaching is not None:
-            ours, theirs = map(_logits, (student.prediction, teaching.logits))
+            ours, theirs = _logits(student.prediction), _logits(teaching.logits)
             weight = self._weight(keypoints_input, visibility)
             raw["logit"] = self.logit_aligner((ours.x, ours.y), (theirs.x, theirs.y), weight, scalars.tau)
             # tau^2 stays attached: the temperature follows the gradient of the loss as it is
@@ -275,7 +274,8 @@ def _present(feature: Tensor | None) -> Tensor:
 
 
 def _logits(prediction: Prediction | None) -> SimCCLogits:
-    assert isinstance(prediction, SimCCLogits), "the codec is SimCC's"
+    if not isinstance(prediction, SimCCLogits):
+        raise ValueError("logit alignment needs SimCC's logits, of the student and of the teacher")
     return prediction
 
 

@@ -316,6 +316,8 @@ def test_what_the_teacher_said_to_one_arm_serves_the_next_and_changes_no_number(
     assert first.series("time/teacher_cached") == [0, 0, 0]
     assert second.series("time/teacher_cached") == [1, 1, 1]
     assert other_seed.series("time/teacher_cached") == [0]
+    names = [name for name in second.reports[0].metrics if not name.startswith("time/")]
+    assert all(second.series(name) == whole[1].series(name) for name in names)
     uncached = weights_of(whole[0])
     assert all(torch.equal(value, uncached[key]) for key, value in weights_of(tmp_path / "second").items())
 

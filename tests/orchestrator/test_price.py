@@ -48,13 +48,20 @@ def test_trainings_that_take_the_same_time_are_of_one_kind(overrides: dict[str, 
         {"train.batch_size": 4},
         {"evaluation.flip_test": True},
         {"runtime.cache_images": False},
-        {"runtime.teacher_cache_gb": 1.0},
         {"data.synthetic.train_images": 48},
     ],
 )
 def test_trainings_that_differ_in_time_are_of_two_kinds(overrides: dict[str, Any]) -> None:
     kinds = kinds_of()
     assert kinds.of(student("a", overrides)) != kinds.of(student("a", {}))
+
+
+def test_a_teacher_cache_is_part_of_a_kind_whatever_its_size_and_only_where_there_is_a_teacher() -> None:
+    kinds = kinds_of()
+    plain = [kinds.of(student("a", {"runtime.teacher_cache_gb": size})) for size in (0.0, 1.0, 2.0)]
+    distilled = [kinds.of(student("a", {"runtime.teacher_cache_gb": size}, teacher="t")) for size in (0.0, 1.0, 2.0)]
+    assert plain[0] == plain[1] == plain[2]
+    assert distilled[0] != distilled[1] == distilled[2]
 
 
 def test_a_training_of_a_version_with_fewer_options_is_of_the_same_kind() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from cdkd.config import TrainingConfig, resolve
+from cdkd.distill import teacher_cache
 from cdkd.distill.distiller import Teaching
-from cdkd.distill.teacher_cache import TeacherCache
+from cdkd.distill.teacher_cache import RESERVE_BYTES, TeacherCache, identity_of
 from cdkd.heads.simcc import SimCCLogits
 
 CPU = torch.device("cpu")
@@ -86,26 +90,94 @@ def test_a_damaged_entry_is_written_again(tmp_path: Path, caplog: pytest.LogCapt
     teacher = Teacher()
     cache(tmp_path).recall(IMAGES, teacher, CPU)
     (file,) = tmp_path.rglob("*.teaching")
-    for content in (file.read_bytes()[:-9], b"", bytes(64)):
+    for content in (file.read_bytes()[:-9], b"", bytes(4), bytes(64)):
         file.write_bytes(content)
         asked = teacher.asked
         with caplog.at_level(logging.WARNING):
             cache(tmp_path).recall(IMAGES, teacher, CPU)
         assert teacher.asked == asked + 1
-        assert caplog.records[-1].message.endswith("is damaged; it will be written again")
+        assert caplog.records[-1].message.endswith("is damaged; the teacher is asked again")
         cache(tmp_path).recall(IMAGES, teacher, CPU)
         assert teacher.asked == asked + 1
 
 
-def test_a_folder_that_takes_nothing_stops_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    teacher, opened = Teacher(), cache(tmp_path)
-    opened.folder.rmdir()
+@pytest.mark.parametrize("name", ["", "0" * 16])
+def test_a_disk_that_takes_nothing_stops_no_training(tmp_path: Path, name: str, caplog: Any) -> None:
+    opened = cache(tmp_path / "teachers")
+    file = opened.entries if name else tmp_path / "teachers"  # a file where a folder should be
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    teacher = Teacher()
     with caplog.at_level(logging.WARNING):
         for value in range(2):
             opened.recall(torch.full_like(IMAGES, value), teacher, CPU)
     assert teacher.asked == 2
     assert len(caplog.records) == 1
-    assert "cannot be kept: No such file or directory" in caplog.text
+    assert "Not a directory" in caplog.text
+
+
+def test_an_entry_that_cannot_be_read_is_asked_for_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    teacher, opened = Teacher(), cache(tmp_path)
+    opened.recall(IMAGES, teacher, CPU)
+    (file,) = tmp_path.rglob("*.teaching")
+    file.unlink()
+    file.mkdir()
+    with caplog.at_level(logging.WARNING):
+        opened.recall(IMAGES, teacher, CPU)
+    assert teacher.asked == 2
+    assert "cannot be read: Is a directory" in caplog.text
+    assert not list(tmp_path.rglob("*.draft"))
+
+
+def test_room_is_left_on_the_disk(tmp_path: Path) -> None:
+    teacher = Teacher()
+    for free in (RESERVE_BYTES, RESERVE_BYTES + 10**6):
+        opened = TeacherCache(tmp_path, GB, {}, lambda folder, free=free: free)
+        opened.recall(IMAGES, teacher, CPU)
+        assert len(list(tmp_path.rglob("*.teaching"))) == (free > RESERVE_BYTES)
+
+
+def test_trainings_side_by_side_keep_the_limit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher_cache, "MEASURED_EVERY", 1)
+    cache(tmp_path).recall(IMAGES, Teacher(), CPU)
+    (first,) = tmp_path.rglob("*.teaching")
+    opened = [cache(tmp_path, 5 * first.stat().st_size) for _ in range(3)]
+    for value in range(9):
+        opened[value % 3].recall(torch.full_like(IMAGES, value), Teacher(), CPU)
+    assert len(list(tmp_path.rglob("*.teaching"))) == 5
+
+
+def test_what_a_teacher_said_long_ago_is_removed(tmp_path: Path) -> None:
+    old, young = cache(tmp_path, teacher="b"), cache(tmp_path, teacher="c")
+    for opened in (old, young):
+        opened.recall(IMAGES, Teacher(), CPU)
+    os.utime(old.entries, (0, 0))
+    cache(tmp_path).recall(IMAGES, Teacher(), CPU)
+    assert not old.entries.exists()
+    assert len(list(young.entries.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_same"),
+    [
+        ({"distill.alpha": 0.5, "seed": 3, "distill.sape.projectors": 1}, True),
+        ({"distill.sape.feature": "stage4"}, False),
+        ({"train.precision": "bf16"}, False),
+    ],
+)
+def test_the_identity_holds_what_the_teachers_bits_depend_on(overrides: dict[str, Any], is_same: bool) -> None:
+    before, now = (identity_of(config, "digest", CPU) for config in (resolve(), resolve(overrides)))
+    assert (before == now) is is_same
+
+
+def test_the_identity_holds_teacher_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    config: TrainingConfig = resolve()
+    found = [identity_of(config, "digest", CPU), identity_of(config, "another", CPU)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 17)
+    found.append(identity_of(config, "digest", CPU))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9")
+    found.append(identity_of(config, "digest", CPU))
+    assert all(found[i] != found[k] for i in range(4) for k in range(i))
 
 
 def test_the_share_of_batches_recalled_begins_anew_when_taken(tmp_path: Path) -> None:
