@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +29,56 @@ PROFILES = sorted((STUDIES / "profiles").glob("*.yaml"))
 REAL_DATA = STUDIES.parent.parent / "shared" / "data"
 
 
+STUDY_NAMES = {
+    *("table1_mpii", "table2_coco", "table3_crowdpose", "table4_modules", "table5_alignment", "table6_sau_kernels"),
+    *("table7_etht", "fig6_projectors", "table8_cca_universality", "table9_sape_universality", "table10_cost"),
+    *("presets", "matched_budget", "merge_offsets", "flip_shift", "box_protocols", "tau", "search_cdkd"),
+    *("quickstart", "quickstart_front", "quickstart_population", "quickstart_search"),
+}
+
+WITHOUT_REFERENCE = {
+    "fig6_projectors": "the paper draws curves without values",
+    "table10_cost": "the paper prints costs, and no score",
+}
+
+NOT_HERE = {  # rows of the paper's tables without an arm
+    "table1_mpii": {"PRTR/HRNet-W32/32", "PRTR/HRNet-W32/64", "OKDHP/4-Stack HG/64"},  # models to come
+    "table2_coco": {f"{model}/{size}" for model in ("PCT/Swin-Base", "DistilPose/HRNet-W32") for size in (32, 64)},
+    "table8_cca_universality": {"teacher"},
+    "table9_sape_universality": {"CAL/256", "HRNet/256"},  # teachers
+}
+
+
 def test_there_are_studies_and_bases():
-    assert {"quickstart", "quickstart_search", "table4_modules"} <= {path.stem for path in FILES}
+    assert {path.stem for path in FILES} == STUDY_NAMES
     assert set(base_names(FILES[0])) == {path.stem for path in BASES} != set()
+
+
+def head_of(file: Path) -> list[str]:
+    """The comment lines that a study file opens with, without the first, which is the editor's."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    return list(lines)[1:]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_its_head_says_what_it_asks_how_to_run_it_what_it_costs_and_what_the_paper_says(file: Path):
+    question, command, cost, *_ = head = head_of(file)
+    assert "?" in question
+    assert command.startswith(f"#   cdkd run studies/{file.name}")
+    assert cost.startswith("# Cost")
+    assert any(words in line for words in ("# The paper", "not in the paper") for line in head)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in STUDY_NAMES if name.startswith(("table", "fig"))))
+def test_every_row_that_the_paper_prints_is_an_arm_of_its_study(name: str):
+    """An arm that is renamed away from its row would lose the paper's value without a word."""
+    file = STUDIES / f"{name}.yaml"
+    reference = read_file(file).plain()["table"].get("reference")
+    assert (reference is None) == (name in WITHOUT_REFERENCE)
+    if reference:
+        table, column = reference.split(".")
+        rows = {arm for arm, row in paper_tables()[table]["rows"].items() if column in row}
+        assert set(load_study(file).table.reference) == rows - NOT_HERE.get(name, set()) != set()
 
 
 @pytest.fixture
