@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
@@ -171,6 +171,7 @@ class AblationTable:
         protocol: what all results share, in one line.
         protocol_notes: allowed differences of protocol.
         extent_notes: why arms have the repeats they have, and what a search before them cost.
+        merged: arm without a row -> arm that is the same training.
         superseded: number of runs left out because a later one has their arm and seed.
         interval: which one, of INTERVALS.
     """
@@ -191,6 +192,7 @@ class AblationTable:
     superseded: int
     interval: str = T_INTERVAL
     extent_notes: tuple[str, ...] = ()
+    merged: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> int:
@@ -251,6 +253,7 @@ def ablation_table(record: StudyRecord, choices: Choices = DEFAULT) -> AblationT
             *repeat_notes(record.specification, _samples(rows, columns.index(main), main)),
             *tuning_notes(record),
         ),
+        merged=dict(layout.get("merged") or {}),
     )
 
 

@@ -229,6 +229,7 @@ def _caption(table: AblationTable) -> Iterator[str]:
 def _remarks(table: AblationTable) -> Iterator[str]:
     if any(row.absences for row in table.rows):
         yield "A marked cell lacks seeds: they are in no mean, and the cell is neither bold nor underlined."
+    yield from _merged_remarks(table)
     yield from _rank_remark(table)
     yield from _difference_remarks(table)
     yield from _reference_remark(table)
@@ -238,6 +239,14 @@ def _remarks(table: AblationTable) -> Iterator[str]:
     yield from table.extent_notes
     if table.superseded:
         yield f"{table.superseded} older runs of the same arm and seed in the store are left out."
+
+
+def _merged_remarks(table: AblationTable) -> Iterator[str]:
+    """Which arms are missing because their training is another arm's."""
+    for row in table.rows:
+        doubles = [double for double, kept in table.merged.items() if kept == row.arm]
+        if doubles:
+            yield f"{row.label} stands for {', '.join(doubles)} too: the same training."
 
 
 def _rank_remark(table: AblationTable) -> Iterator[str]:

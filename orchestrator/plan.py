@@ -146,6 +146,7 @@ class TableSpec:
     allow: tuple[str, ...] = ()  # protocol fields that may differ between the rows
     side_by_side: bool = False  # scores of the best and of the last epoch
     decimals: dict[str, int] = field(default_factory=dict)  # column, or `scores` -> digits printed
+    merged: dict[str, str] = field(default_factory=dict)  # arm without a row -> arm that is the same training
 
 
 @dataclass(frozen=True)

@@ -493,6 +493,7 @@ class _Loader:
             allow=section.allow,
             side_by_side=section.side_by_side,
             decimals=read_decimals(section.decimals, (metric.name, *columns), self.problems),
+            merged=dict(merged),
         )
 
     def _shown_options(self, section: TableSection) -> ShownOptions:

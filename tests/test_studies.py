@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,21 @@ def test_it_compiles_with_each_profile(file: Path):
         assert plan.trials or plan.search
         assert len({spec.trial_id for spec in (*plan.trials, *plan.teachers)}) == len(plan.trials) + len(plan.teachers)
         assert {spec.teacher for spec in plan.trials} <= {"", *(teacher.fingerprint for teacher in plan.teachers)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_a_label_tells_what_profile_lsp_trains(file: Path, monkeypatch):
+    """An arm is named after the paper's network and input size; a row must not be, where a smaller one is trained."""
+    monkeypatch.delenv("CDKD_DATA_ROOT", raising=False)
+    study = load_study(file, profile="lsp")
+    labels = {arm.name: study.table.labels.get(arm.name, arm.name) for arm in study.arms}
+    assert len(set(labels.values())) == len(study.arms)
+    for arm in study.arms:
+        said = re.findall(r"HRNet-W\d+|ResNet-\d+|/\d+", labels[arm.name])
+        student = arm.config.student
+        backbone = student.backbone.replace("hrnet_w", "HRNet-W").replace("resnet", "ResNet-")
+        assert set(said) <= {backbone, f"/{student.input_size}"}
+    assert set(study.table.merged.values()) <= set(study.table.arms)
 
 
 @pytest.fixture(scope="session")

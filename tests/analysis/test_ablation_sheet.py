@@ -115,6 +115,15 @@ def test_options_stand_between_arm_and_scores(workbench: Workbench, resolutions:
     assert len(sheet.alignment) == len(sheet.header) == len(sheet.rows[0])
 
 
+def test_an_arm_without_a_row_of_its_own_is_named_below(workbench: Workbench) -> None:
+    layout = {"labels": {"base": "SimCC W16/32"}, "merged": {"SimCC W32/64": "base", "unseen": "elsewhere"}}
+    workbench.study("merged-arms", specification_of("merged-arms", table=layout)).trial("base", 0, best(0.9))
+    remarks = sheet_of(workbench, "merged-arms").remarks
+    assert [note for note in remarks if "same training" in note] == [
+        "SimCC W16/32 stands for SimCC W32/64 too: the same training."
+    ]
+
+
 def test_the_judgement_stands_behind_the_scores_that_share_a_heading(
     workbench: Workbench, resolutions: StudyBuilder
 ) -> None:
