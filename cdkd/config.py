@@ -90,6 +90,8 @@ HRNETS = ("hrnet_w32", "hrnet_w48", "hrnet_w16")
 KEYPOINT_SETS = ("coco17", "mpii16", "crowdpose14", "lsp14")
 SCORES = ("pckh@0.5", "pckh@0.1", "pckh@0.11", "pck@0.2", "ap", "ap50", "ap75", "ar")
 FILE_KINDS = ("coco_layout", "mpii")
+MILESTONES = (170 / 210, 200 / 210)
+"""Where the step size falls, as parts of a training (method 6.2: after epochs 170 and 200 of 210)."""
 TAU_AT_THETA_ONE = 1.0 + 20.0 / (1.0 + math.exp(-1.0))
 
 
@@ -185,6 +187,11 @@ class TeacherConfig:
     epochs: int = option(210, help="epochs of the teacher's training", minimum=1)
     batch_size: int = option(32, help="instances per step of the teacher's training", minimum=2)
     learning_rate: float = option(1e-3, help="Adam's step size in the teacher's training", exclusive_minimum=0)
+    milestones: tuple[float, ...] = option(
+        MILESTONES,
+        help="when that step size is multiplied by train.gamma: below 1 a part of teacher.epochs, else an epoch",
+        exclusive_minimum=0,
+    )
     seed: int = option(0, help="seed of the teacher's training, shared by all students", minimum=0)
 
 
@@ -413,7 +420,7 @@ class TrainConfig:
     learning_rate: float = option(1e-3, help="Adam's step size", exclusive_minimum=0, schedulable=True)
     weight_decay: float = option(0.0, help="Adam's weight decay", minimum=0, schedulable=True)
     milestones: tuple[float, ...] = option(
-        (170 / 210, 200 / 210),
+        MILESTONES,
         help="when the step size is multiplied by train.gamma: below 1 a part of train.epochs, else an epoch",
         exclusive_minimum=0,
     )
@@ -564,6 +571,7 @@ class TrainingConfig:
                 epochs=self.teacher.epochs,
                 batch_size=self.teacher.batch_size,
                 learning_rate=self.teacher.learning_rate,
+                milestones=self.teacher.milestones,
             ),
         )
 
@@ -1073,7 +1081,7 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
             "distill.etht.trainable",
         ]
     if config.teacher.checkpoint:
-        unused += [f"teacher.{name}" for name in ("pretrained", "epochs", "batch_size", "learning_rate", "seed")]
+        unused += [f"teacher.{name}" for name in OF_THE_TEACHERS_TRAINING]
     return tuple(unused)
 
 
@@ -1083,6 +1091,9 @@ def _options_of_other_heads(kind: str) -> list[str]:
     paths = declared_fields(TrainingConfig)
     return [path for path in paths if path.startswith(every) and not path.startswith(HEADS[kind].options)]
 
+
+OF_THE_TEACHERS_TRAINING = ("pretrained", "epochs", "batch_size", "learning_rate", "milestones", "seed")
+"""Options of TeacherConfig that nothing reads where its weights are given."""
 
 SHARED_BY_FEATURE_ALIGNMENTS = ("enabled", "feature", "loss", "cosine", "eps", "detach_student", "trainable")
 """Options of SapeConfig that hold for every method of `distill.feature_alignment`."""

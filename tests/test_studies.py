@@ -133,6 +133,14 @@ def test_a_label_tells_what_profile_lsp_trains(file: Path, monkeypatch):
     assert set(study.table.merged.values()) <= set(study.table.arms)
 
 
+@pytest.mark.usefixtures("with_data")
+def test_arms_of_one_size_have_one_teacher_whatever_their_schedule():
+    plan = compile_study(load_study(STUDIES / "matched_budget.yaml"))
+    by_arm = {spec.arm: spec.teacher for spec in plan.trials if spec.teacher}
+    assert by_arm["cdkd_released/64"] == by_arm["cdkd_matched/64"] != by_arm["cdkd_released/32"]
+    assert len(plan.teachers) == 2  # with three bins a pixel and with two
+
+
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One folder for all studies: a training that several ask for is done once.
@@ -191,6 +199,7 @@ def test_a_study_on_real_people_compiles_with_them(monkeypatch):
     assert [spec.arm for spec in plan.trials[:3]] == ["baseline", "+projector", "+projector+ensemble"]
     assert len(plan.trials) == 21
     assert len(plan.teachers) == 1
+    assert plan.teachers[0].config["train"]["milestones"] == [0.8095, 0.9524]  # as in the trainings on record
     assert plan.table.switches["+cca"] == {
         "projector": False,
         "ensemble": False,
