@@ -162,6 +162,14 @@ def test_arms_of_one_size_have_one_teacher_whatever_their_schedule():
     assert len(plan.teachers) == 2  # with three bins a pixel and with two
 
 
+@pytest.mark.usefixtures("with_data")
+def test_the_released_variant_has_a_teacher_of_its_own_and_says_so():
+    file = STUDIES / "presets.yaml"
+    teachers = {spec.arm: spec.teacher for spec in compile_study(load_study(file)).trials if spec.teacher}
+    assert teachers["paper"] == teachers["fixed"] != teachers["official"]
+    assert any("two teachers" in line for line in head_of(file))
+
+
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One folder for all studies: a training that several ask for is done once.
