@@ -14,7 +14,9 @@ import pytest
 import scipy.io
 
 from analysis.store import Store
+from cdkd.config import TrainConfig
 from cdkd.data.splits import load_splits
+from cdkd.training import learning_rate_factor
 from orchestrator import keys
 from orchestrator.cli import main
 from orchestrator.compiler import compile_study
@@ -117,6 +119,14 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             ):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(json.dumps({"images": [], "annotations": []}))
+
+
+@pytest.mark.parametrize("file", BASES, ids=lambda path: path.stem)
+def test_the_step_size_falls_twice_however_long_a_base_is_trained(file: Path):
+    train = read_file(file).plain()["train"]
+    milestones = tuple(train.get("milestones", TrainConfig().milestones))
+    assert [round(part * 210) for part in milestones] == [170, 200]  # the paper's (method section 6.2)
+    assert learning_rate_factor(TrainConfig(epochs=20, milestones=milestones), 20) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
