@@ -14,7 +14,7 @@ import pytest
 import scipy.io
 
 from analysis.store import Store
-from cdkd.config import TrainConfig
+from cdkd.config import TrainConfig, semantic_mapping
 from cdkd.data.splits import load_splits
 from cdkd.training import learning_rate_factor
 from orchestrator import keys
@@ -178,6 +178,25 @@ def test_the_released_variant_has_a_teacher_of_its_own_and_says_so():
     teachers = {spec.arm: spec.teacher for spec in compile_study(load_study(file)).trials if spec.teacher}
     assert teachers["paper"] == teachers["fixed"] != teachers["official"]
     assert any("two teachers" in line for line in head_of(file))
+
+
+def test_a_model_of_two_tables_has_one_recipe():
+    one, other = (
+        {arm.name: arm.config for arm in load_study(STUDIES / f"{name}.yaml").arms}
+        for name in ("table1_mpii", "table9_sape_universality")
+    )
+    for ours, theirs in (("HRNet/HRNet-W32/64", "HRNet/64"), ("CAL/HRNet-W32/32", "CAL/32")):
+        assert one[ours].train == other[theirs].train
+        assert semantic_mapping(one[ours]) == semantic_mapping(other[theirs])
+
+
+def test_a_resnet_50_is_trained_by_its_published_recipe():
+    """Method section 1.5."""
+    for arm in load_study(STUDIES / "table8_cca_universality.yaml").arms:
+        train, views = arm.config.train, arm.config.data.augmentation
+        assert [round(part * train.epochs) for part in train.milestones] == [90, 120]
+        assert (train.epochs, views.rotation_degrees, views.scale_factor) == (140, 40.0, 0.3)
+        assert arm.config.for_teacher().train.epochs == 210
 
 
 @pytest.fixture(scope="session")
