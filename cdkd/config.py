@@ -205,6 +205,7 @@ class HeadTraits:
         decoding: how a prediction becomes keypoints, in words.
         flip_shift: by how much a mirrored image's prediction is shifted, in words; `none`: not at all.
         has_final_feature: it makes one map per keypoint, which feature alignment can compare.
+        has_offsets: beside each of them it makes two maps of offsets, which feature alignment can compare too.
         backbones: those it can stand on.
     """
 
@@ -212,6 +213,7 @@ class HeadTraits:
     decoding: Callable[[TrainingConfig], str]
     flip_shift: Callable[[TrainingConfig], str]
     has_final_feature: bool = True
+    has_offsets: bool = False
     backbones: tuple[str, ...] = BACKBONES
 
 
@@ -239,6 +241,7 @@ HEADS: Mapping[str, HeadTraits] = {
         ("heatmap.sigma", "cal."),
         lambda config: "heatmap argmax, its offset",
         lambda config: "none",
+        has_offsets=True,
         backbones=HRNETS,
     ),
     "rle": HeadTraits((), lambda config: "regression", lambda config: "1 pixel", has_final_feature=False),
@@ -316,7 +319,11 @@ class SapeConfig:
     """
 
     enabled: bool = option(True, help="use feature alignment")
-    feature: str = option("final_layer", help="the aligned feature", choices=("final_layer", "stage4"))
+    feature: str = option(
+        "final_layer",
+        help="the aligned feature: one map a keypoint, the backbone's, or CAL's heatmaps and offsets (3 a keypoint)",
+        choices=("final_layer", "stage4", "heads"),
+    )
     projector: str = option(
         "spatial", help="form of a projector's linear map", choices=("spatial", "full", "separable")
     )
@@ -673,6 +680,11 @@ def _distillation_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
     if sape.enabled and sape.feature == "final_layer" and not HEADS[kind].has_final_feature:
         yield ConfigProblem(
             "distill.sape.feature", f"must be stage4: head.kind {kind} has no map per keypoint to align"
+        )
+    if sape.enabled and sape.feature == "heads" and not HEADS[kind].has_offsets:
+        having = ", ".join(name for name, traits in HEADS.items() if traits.has_offsets)
+        yield ConfigProblem(
+            "distill.sape.feature", f"heads belongs to head.kind {having}: {kind} has no offsets to align"
         )
 
 
