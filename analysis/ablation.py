@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
@@ -113,7 +113,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Reference:
-    """The paper's value of an arm in the study's metric, printed unit.
+    """The paper's value of an arm in one column, printed unit.
 
     Attributes:
         value: as printed.
@@ -137,7 +137,8 @@ class Row:
         factors: dotted path -> value of the options that the table shows.
         cells: one for each column of the table.
         comparison: with the baseline; None without a baseline and for itself.
-        reference: the paper's value, or None.
+        reference: the paper's value of the study's metric, or None.
+        references: stored name of another column -> the paper's value.
         seeds: repeats that it should have.
         absences: seeds not in the cells.
     """
@@ -151,6 +152,7 @@ class Row:
     reference: Reference | None
     seeds: tuple[int, ...]
     absences: tuple[Absence, ...]
+    references: Mapping[str, Reference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,13 +166,15 @@ class AblationTable:
         columns: metrics, the study's among them.
         components: columns of check marks.
         baselines: arms that differences are taken to, one a block at most.
-        reference_name: where the paper's values stand.
+        reference_name: where the paper's values of the metric stand.
+        reference_names: stored name of each other column that the paper has values of -> where they stand.
         seeds: repeats that some arm should have.
         blocks: number of rows in each block; rows of different blocks do not compete.
         rows: arms in the study's order.
         protocol: what all results share, in one line.
         protocol_notes: allowed differences of protocol.
         extent_notes: why arms have the repeats they have, and what a search before them cost.
+        merged: arm without a row -> arm that is the same training.
         superseded: number of runs left out because a later one has their arm and seed.
         interval: which one, of INTERVALS.
     """
@@ -191,6 +195,8 @@ class AblationTable:
     superseded: int
     interval: str = T_INTERVAL
     extent_notes: tuple[str, ...] = ()
+    merged: Mapping[str, str] = field(default_factory=dict)
+    reference_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> int:
@@ -229,7 +235,10 @@ def ablation_table(record: StudyRecord, choices: Choices = DEFAULT) -> AblationT
     notes = protocols.check(finished, allow, protocols.stated(layout.get("group_by") or ()))
     columns = table_columns(layout, metric)
     main = next(each for each in columns if each.stored == _study_column(metric).stored)
-    builder = _RowBuilder(by_arm(trials, columns), columns, columns.index(main), seeds, layout, choices.interval)
+    references = _printed_columns(layout, metric)
+    builder = _RowBuilder(
+        by_arm(trials, columns), columns, columns.index(main), seeds, layout, choices.interval, references
+    )
     rows = builder.rows(blocks)
     return AblationTable(
         study=record.study,
@@ -251,6 +260,8 @@ def ablation_table(record: StudyRecord, choices: Choices = DEFAULT) -> AblationT
             *repeat_notes(record.specification, _samples(rows, columns.index(main), main)),
             *tuning_notes(record),
         ),
+        merged=dict(layout.get("merged") or {}),
+        reference_names={stored: str(printed["title"]) for stored, printed in references.items()},
     )
 
 
@@ -298,6 +309,12 @@ def _baseline(row: Row) -> str:
     return row.comparison.baseline if row.comparison else ""
 
 
+def _printed_columns(layout: Mapping[str, Any], metric: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What the paper says of columns besides the metric, by stored name: title, values and deviations by arm."""
+    said: Mapping[str, Mapping[str, Any]] = layout.get("references") or {}
+    return {column(name, metric["select"]).stored: printed for name, printed in said.items() if printed["values"]}
+
+
 def _study_column(metric: Mapping[str, Any]) -> Column:
     return column(metric["name"], metric["select"], metric["mode"])
 
@@ -339,6 +356,7 @@ class _RowBuilder:
     seeds: Mapping[str, tuple[int, ...]]
     layout: Mapping[str, Any]
     interval: str
+    printed: Mapping[str, Mapping[str, Any]]
 
     def rows(self, blocks: Sequence[tuple[tuple[str, ...], str]]) -> tuple[Row, ...]:
         """The rows of all blocks: the comparisons of the table are adjusted together."""
@@ -356,7 +374,8 @@ class _RowBuilder:
             factors=dict((layout.get("factors") or {}).get(arm, {})),
             cells=cells,
             comparison=comparison,
-            reference=self._reference(arm, cells[self.main]),
+            reference=self._reference(arm, self.main, cells, self._of_the_metric),
+            references=self._references(arm, cells),
             seeds=self.seeds[arm],
             absences=tuple(self._absences(arm)),
         )
@@ -382,12 +401,29 @@ class _RowBuilder:
             for row in found.to_dict("records")
         }
 
-    def _reference(self, arm: str, cell: Cell) -> Reference | None:
-        value = (self.layout.get("reference") or {}).get(arm)
+    @property
+    def _of_the_metric(self) -> Mapping[str, Any]:
+        layout = self.layout
+        return {"values": layout.get("reference") or {}, "deviations": layout.get("reference_std") or {}}
+
+    def _references(self, arm: str, cells: Sequence[Cell]) -> dict[str, Reference]:
+        """The paper's values in the columns that are not the metric."""
+        stored = [each.stored for each in self.columns]
+        found = {
+            name: self._reference(arm, stored.index(name), cells, printed)
+            for name, printed in self.printed.items()
+            if name in stored
+        }
+        return {name: reference for name, reference in found.items() if reference is not None}
+
+    def _reference(
+        self, arm: str, position: int, cells: Sequence[Cell], printed: Mapping[str, Any]
+    ) -> Reference | None:
+        value = printed["values"].get(arm)
         if value is None:
             return None
-        std = (self.layout.get("reference_std") or {}).get(arm)
-        ours = [self.columns[self.main].scale * one for one in cell.values]
+        std = printed["deviations"].get(arm)
+        ours = [self.columns[position].scale * one for one in cells[position].values]
         judged = reproduction(ours, float(value), float(std or 0.0), INTERVALS[self.interval])
         return Reference(float(value), math.nan if std is None else float(std), judged)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from analysis import provenance
-from analysis.ablation import MISSING, AblationTable, Cell, Comparison, Row
+from analysis.ablation import MISSING, AblationTable, Cell, Comparison, Reference, Row
 from analysis.columns import Column, Heading, headed
 from analysis.factors import NONE, ON, FactorColumn, factor_columns
 from analysis.sheet import (
@@ -82,7 +82,10 @@ class _Layout:
     def alignment(self) -> str:
         """One letter per column: options centred, numbers to the right, verdicts centred."""
         extra = "".join("c" if heading.text == "Reproduced" else "r" for heading in self._judgement_headings())
-        parts = ("r" * len(group) + (extra if self._is_main(group) else "") for group in self._groups)
+        parts = (
+            "r" * len(group) + (extra if self._is_main(group) else "") + "rr" * len(self._printed(group))
+            for group in self._groups
+        )
         return "l" + "c" * (len(self.table.components) + len(self.factors)) + "".join(parts)
 
     @property
@@ -117,6 +120,12 @@ class _Layout:
             yield from (heading for _, heading in group)
             if self._is_main([each for each, _ in group]):
                 yield from self._judgement_headings()
+            for each in self._printed([each for each, _ in group]):
+                yield from (Heading(f"{what}: {each.title}") for what in ("Paper", f"Ours {MINUS} paper"))
+
+    def _printed(self, group: Sequence[Column]) -> list[Column]:
+        """The columns of a group, but the study's metric, that the paper has values of."""
+        return [each for each in group if each.stored in self.table.reference_names]
 
     def _judgement_headings(self) -> list[Heading]:
         table = self.table
@@ -136,6 +145,9 @@ class _Layout:
         for group in self._groups:
             entries += [self._cell(row, each, cells[each], ranks[each.stored], marks) for each in group]
             entries += self._judgement(row, cells[self.table.metric]) if self._is_main(group) else []
+            for each in self._printed(group):
+                reference = row.references.get(each.stored)
+                entries += [Entry(text) for text in _beside(reference, each, cells[each], _digits(self.table, each))]
         return tuple(entries)
 
     def _cell(self, row: Row, each: Column, cell: Cell, rank: _Rank, marks: tuple[int, ...]) -> Entry:
@@ -174,19 +186,33 @@ class _Layout:
         return [Entry(text) for text in found]
 
     def _paper(self, row: Row, ours: Cell) -> list[str]:
-        if row.reference is None:
-            return [NONE, NONE, NONE]
-        decimals = self._decimals or 0
-        printed = number(row.reference.value, decimals)
-        std = "" if math.isnan(row.reference.std) else f" ± {number(row.reference.std, decimals)}"
-        gap = signed(ours.statistics.mean - row.reference.value, self.table.metric.decimals) if ours.sources else NONE
-        return [printed + std, gap, VERDICT[row.reference.reproduction.is_reproduced]]
+        verdict = VERDICT[row.reference.reproduction.is_reproduced] if row.reference else NONE
+        return [*_beside(row.reference, self.table.metric, ours, self._decimals or 0), verdict]
+
+
+def _beside(reference: Reference | None, each: Column, ours: Cell, decimals: int) -> list[str]:
+    """The paper's value with its deviation, and ours minus the paper's."""
+    if reference is None:
+        return [NONE, NONE]
+    std = "" if math.isnan(reference.std) else f" ± {number(reference.std, decimals)}"
+    gap = signed(ours.statistics.mean - reference.value, each.decimals) if ours.sources else NONE
+    return [number(reference.value, decimals) + std, gap]
 
 
 def _printed_decimals(table: AblationTable) -> int:
+    """Those of the study's metric in the paper."""
+    return _most_decimals([row.reference for row in table.rows if row.reference])
+
+
+def _digits(table: AblationTable, each: Column) -> int:
+    """Those of another column in the paper."""
+    return _most_decimals([row.references[each.stored] for row in table.rows if each.stored in row.references])
+
+
+def _most_decimals(references: Sequence[Reference]) -> int:
     """As many as the paper prints in this column: a YAML file drops closing zeros of single values."""
-    values = [value for row in table.rows if row.reference for value in (row.reference.value, row.reference.std)]
-    return max(len(f"{value:g}".partition(".")[2]) for value in values)
+    values = [value for reference in references for value in (reference.value, reference.std)]
+    return max((len(f"{value:g}".partition(".")[2]) for value in values), default=0)
 
 
 def _has_reference(table: AblationTable) -> bool:
@@ -229,15 +255,25 @@ def _caption(table: AblationTable) -> Iterator[str]:
 def _remarks(table: AblationTable) -> Iterator[str]:
     if any(row.absences for row in table.rows):
         yield "A marked cell lacks seeds: they are in no mean, and the cell is neither bold nor underlined."
+    yield from _merged_remarks(table)
     yield from _rank_remark(table)
     yield from _difference_remarks(table)
     yield from _reference_remark(table)
+    yield from _other_reference_remark(table)
     if table.protocol:
         yield f"Protocol: {table.protocol}."
     yield from table.protocol_notes
     yield from table.extent_notes
     if table.superseded:
         yield f"{table.superseded} older runs of the same arm and seed in the store are left out."
+
+
+def _merged_remarks(table: AblationTable) -> Iterator[str]:
+    """Which arms are missing because their training is another arm's."""
+    for row in table.rows:
+        doubles = [double for double, kept in table.merged.items() if kept == row.arm]
+        if doubles:
+            yield f"{row.label} stands for {', '.join(doubles)} too: the same training."
 
 
 def _rank_remark(table: AblationTable) -> Iterator[str]:
@@ -285,3 +321,14 @@ def _reference_remark(table: AblationTable) -> Iterable[str]:
         f"{INTERVAL_NAMES[table.interval]}, widened by the paper's own standard deviation where it is printed; "
         "few seeds make a wide interval."
     )
+
+
+def _other_reference_remark(table: AblationTable) -> Iterable[str]:
+    """Where the paper's values of columns besides the metric stand."""
+    named = [
+        f"{each.title} from {table.reference_names[each.stored]}"
+        for each in table.columns
+        if each.stored in table.reference_names
+    ]
+    if named:
+        yield f"Paper's values beside other columns: {'; '.join(named)}."

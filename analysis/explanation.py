@@ -15,6 +15,7 @@ from analysis.ablation import (
     Absence,
     Cell,
     Choices,
+    Reference,
     Row,
     Source,
     ablation_table,
@@ -186,7 +187,7 @@ def _of_arm(record: StudyRecord, table: AblationTable, row: Row, position: int) 
         aggregation=f"{AGGREGATION.split(';')[0]} (planned: {seeds_text(table.seeds)})",
         runs=_run_values(record, each, cell),
         absences=row.absences,
-        judgement=tuple(_judgement(table, row)) if position == table.main else (),
+        judgement=tuple(_judgement(table, row) if position == table.main else _printed(table, row, each)),
         protocol=_protocol(record, [source.run_id for source in cell.sources]),
         versions=_versions(record),
     )
@@ -244,14 +245,22 @@ def _judgement(table: AblationTable, row: Row) -> Iterator[str]:
             f"{INTERVAL_NAMES[table.interval]}{_test_text(row)}"
         )
     if row.reference is not None:
-        found = row.reference.reproduction
-        verdict = {True: "reproduced", False: "not reproduced", None: "no interval to judge by"}[found.is_reproduced]
-        between = (
-            f" ({number(found.low, decimals)} to {number(found.high, decimals)})"
-            if found.is_reproduced is not None
-            else ""
-        )
-        yield f"paper {row.reference.value:g} ({table.reference_name or 'named in the study'}): {verdict}{between}"
+        yield _paper_text(row.reference, table.reference_name, decimals)
+
+
+def _printed(table: AblationTable, row: Row, each: Column) -> Iterator[str]:
+    """What the paper says of a column that is not the metric."""
+    if each.stored in row.references:
+        yield _paper_text(row.references[each.stored], table.reference_names[each.stored], each.decimals)
+
+
+def _paper_text(reference: Reference, name: str, decimals: int) -> str:
+    found = reference.reproduction
+    verdict = {True: "reproduced", False: "not reproduced", None: "no interval to judge by"}[found.is_reproduced]
+    between = (
+        f" ({number(found.low, decimals)} to {number(found.high, decimals)})" if found.is_reproduced is not None else ""
+    )
+    return f"paper {reference.value:g} ({name or 'named in the study'}): {verdict}{between}"
 
 
 def _test_text(row: Row) -> str:

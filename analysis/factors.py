@@ -78,6 +78,8 @@ def _columns(path: str, values: Sequence[Any]) -> list[FactorColumn]:
     members = list(dict.fromkeys(member for value in lists for member in value))
     if members and all(isinstance(member, int) for member in members):
         return [FactorColumn(path, heading, f"{size}×{size}", _count_of(size)) for size in sorted(members)]
+    if any(isinstance(member, float) for member in members):
+        return [FactorColumn(path, "", heading, _scalar)]
     return [FactorColumn(path, heading, _LEARNED.get(name, name), _mark_of(name)) for name in _in_order(members)]
 
 
@@ -100,6 +102,6 @@ def _scalar(value: Any) -> str:
     if isinstance(value, bool):
         return ON if value else ""
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(map(_scalar, value))
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return next((text.replace(start, word) for start, word in _WORDS.items() if text.startswith(start)), text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from analysis.ablation import AblationTable, Cell, Row, Source
+from analysis.ablation import AblationTable, Cell, Reference, Row, Source
 from analysis.columns import Column
 from analysis.factors import plain
 
@@ -18,7 +18,10 @@ def records(table: AblationTable) -> tuple[dict[str, Any], ...]:
 
 
 def _record(table: AblationTable, row: Row, each: Column, cell: Cell) -> dict[str, Any]:
-    judged = {**_compared(row), **_referred(row, cell)} if each == table.metric else {}
+    if each == table.metric:
+        judged = {**_compared(row), **_referred(row.reference, cell)}
+    else:
+        judged = _referred(row.references.get(each.stored), cell)
     return {**_arm(table, row), **_numbers(each, cell), **judged, "notes": _notes(row)}
 
 
@@ -55,14 +58,14 @@ def _compared(row: Row) -> dict[str, Any]:
     }
 
 
-def _referred(row: Row, ours: Cell) -> dict[str, Any]:
-    if row.reference is None:
+def _referred(reference: Reference | None, ours: Cell) -> dict[str, Any]:
+    if reference is None:
         return {}
-    is_reproduced = row.reference.reproduction.is_reproduced
+    is_reproduced = reference.reproduction.is_reproduced
     return {
-        "paper": row.reference.value,
-        "paper_std": row.reference.std,
-        "diff_to_paper": ours.statistics.mean - row.reference.value,
+        "paper": reference.value,
+        "paper_std": reference.std,
+        "diff_to_paper": ours.statistics.mean - reference.value,
         "reproduced": "" if is_reproduced is None else int(is_reproduced),
     }
 

@@ -90,6 +90,8 @@ HRNETS = ("hrnet_w32", "hrnet_w48", "hrnet_w16")
 KEYPOINT_SETS = ("coco17", "mpii16", "crowdpose14", "lsp14")
 SCORES = ("pckh@0.5", "pckh@0.1", "pckh@0.11", "pck@0.2", "ap", "ap50", "ap75", "ar")
 FILE_KINDS = ("coco_layout", "mpii")
+MILESTONES = (170 / 210, 200 / 210)
+"""Where the step size falls, as parts of a training (method 6.2: after epochs 170 and 200 of 210)."""
 TAU_AT_THETA_ONE = 1.0 + 20.0 / (1.0 + math.exp(-1.0))
 
 
@@ -185,6 +187,11 @@ class TeacherConfig:
     epochs: int = option(210, help="epochs of the teacher's training", minimum=1)
     batch_size: int = option(32, help="instances per step of the teacher's training", minimum=2)
     learning_rate: float = option(1e-3, help="Adam's step size in the teacher's training", exclusive_minimum=0)
+    milestones: tuple[float, ...] = option(
+        MILESTONES,
+        help="when that step size is multiplied by train.gamma: below 1 a part of teacher.epochs, else an epoch",
+        exclusive_minimum=0,
+    )
     seed: int = option(0, help="seed of the teacher's training, shared by all students", minimum=0)
 
 
@@ -198,6 +205,7 @@ class HeadTraits:
         decoding: how a prediction becomes keypoints, in words.
         flip_shift: by how much a mirrored image's prediction is shifted, in words; `none`: not at all.
         has_final_feature: it makes one map per keypoint, which feature alignment can compare.
+        has_offsets: beside each of them it makes two maps of offsets, which feature alignment can compare too.
         backbones: those it can stand on.
     """
 
@@ -205,6 +213,7 @@ class HeadTraits:
     decoding: Callable[[TrainingConfig], str]
     flip_shift: Callable[[TrainingConfig], str]
     has_final_feature: bool = True
+    has_offsets: bool = False
     backbones: tuple[str, ...] = BACKBONES
 
 
@@ -232,6 +241,7 @@ HEADS: Mapping[str, HeadTraits] = {
         ("heatmap.sigma", "cal."),
         lambda config: "heatmap argmax, its offset",
         lambda config: "none",
+        has_offsets=True,
         backbones=HRNETS,
     ),
     "rle": HeadTraits((), lambda config: "regression", lambda config: "1 pixel", has_final_feature=False),
@@ -309,7 +319,11 @@ class SapeConfig:
     """
 
     enabled: bool = option(True, help="use feature alignment")
-    feature: str = option("final_layer", help="the aligned feature", choices=("final_layer", "stage4"))
+    feature: str = option(
+        "final_layer",
+        help="the aligned feature: one map a keypoint, the backbone's, or CAL's heatmaps and offsets (3 a keypoint)",
+        choices=("final_layer", "stage4", "heads"),
+    )
     projector: str = option(
         "spatial", help="form of a projector's linear map", choices=("spatial", "full", "separable")
     )
@@ -413,7 +427,7 @@ class TrainConfig:
     learning_rate: float = option(1e-3, help="Adam's step size", exclusive_minimum=0, schedulable=True)
     weight_decay: float = option(0.0, help="Adam's weight decay", minimum=0, schedulable=True)
     milestones: tuple[float, ...] = option(
-        (170 / 210, 200 / 210),
+        MILESTONES,
         help="when the step size is multiplied by train.gamma: below 1 a part of train.epochs, else an epoch",
         exclusive_minimum=0,
     )
@@ -565,6 +579,7 @@ class TrainingConfig:
                 epochs=self.teacher.epochs,
                 batch_size=self.teacher.batch_size,
                 learning_rate=self.teacher.learning_rate,
+                milestones=self.teacher.milestones,
             ),
         )
 
@@ -666,6 +681,11 @@ def _distillation_problems(config: TrainingConfig) -> Iterator[ConfigProblem]:
     if sape.enabled and sape.feature == "final_layer" and not HEADS[kind].has_final_feature:
         yield ConfigProblem(
             "distill.sape.feature", f"must be stage4: head.kind {kind} has no map per keypoint to align"
+        )
+    if sape.enabled and sape.feature == "heads" and not HEADS[kind].has_offsets:
+        having = ", ".join(name for name, traits in HEADS.items() if traits.has_offsets)
+        yield ConfigProblem(
+            "distill.sape.feature", f"heads belongs to head.kind {having}: {kind} has no offsets to align"
         )
 
 
@@ -1074,7 +1094,7 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
             "distill.etht.trainable",
         ]
     if config.teacher.checkpoint:
-        unused += [f"teacher.{name}" for name in ("pretrained", "epochs", "batch_size", "learning_rate", "seed")]
+        unused += [f"teacher.{name}" for name in OF_THE_TEACHERS_TRAINING]
     return tuple(unused)
 
 
@@ -1084,6 +1104,9 @@ def _options_of_other_heads(kind: str) -> list[str]:
     paths = declared_fields(TrainingConfig)
     return [path for path in paths if path.startswith(every) and not path.startswith(HEADS[kind].options)]
 
+
+OF_THE_TEACHERS_TRAINING = ("pretrained", "epochs", "batch_size", "learning_rate", "milestones", "seed")
+"""Options of TeacherConfig that nothing reads where its weights are given."""
 
 SHARED_BY_FEATURE_ALIGNMENTS = ("enabled", "feature", "loss", "cosine", "eps", "detach_student", "trainable")
 """Options of SapeConfig that hold for every method of `distill.feature_alignment`."""

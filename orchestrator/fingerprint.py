@@ -28,6 +28,9 @@ VALUES_BEFORE_OPTIONS: dict[str, Any] = {
 }
 """Options that came after the first results were recorded, with the value that these have without saying so."""
 
+SAID_BY_THE_TEACHER = ("teacher.milestones",)
+"""Options that came later and that nothing reads but the teacher's training, whose own identity counts them."""
+
 METRIC_VERSION = 2
 """Raise it in the commit that changes what a score means."""
 
@@ -52,7 +55,11 @@ def fingerprint(config: TrainingConfig, *, data_digest: str, teacher: str) -> st
         OSError: a weights file that the configuration names cannot be read.
     """
     before = VALUES_BEFORE_OPTIONS.items()
-    semantic = {path: value for path, value in semantic_mapping(config).items() if (path, value) not in before}
+    semantic = {
+        path: value
+        for path, value in semantic_mapping(config).items()
+        if (path, value) not in before and path not in SAID_BY_THE_TEACHER
+    }
     for path in FILE_FIELDS:
         if semantic.get(path):
             semantic[path] = file_digest(Path(semantic[path]))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator import keys
+from orchestrator.reference import Reference
 
 TEACHER = "teacher"
 """The kind, and the arm, of a teacher's trial; every other one is a `student`."""
@@ -146,6 +147,8 @@ class TableSpec:
     allow: tuple[str, ...] = ()  # protocol fields that may differ between the rows
     side_by_side: bool = False  # scores of the best and of the last epoch
     decimals: dict[str, int] = field(default_factory=dict)  # column, or `scores` -> digits printed
+    references: dict[str, Reference] = field(default_factory=dict)  # column but the metric -> the paper's values
+    merged: dict[str, str] = field(default_factory=dict)  # arm without a row -> arm that is the same training
 
 
 @dataclass(frozen=True)

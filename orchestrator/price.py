@@ -32,6 +32,7 @@ TIMELESS = (
     "teacher.epochs",
     "teacher.batch_size",
     "teacher.learning_rate",
+    "teacher.milestones",
     "teacher.seed",
     "simcc.label_smoothing",
     "simcc.loss",

@@ -158,6 +158,7 @@ def _free_definitions() -> dict[str, Schema]:
         "options": {"type": "object", "additionalProperties": ANY_SCALAR},
         "rows": {"anyOf": [{"enum": ["arm"]}, {"type": "array", "items": {"type": "string"}}]},
         "baseline": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        "reference": {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]},
         "labels": {"type": "object", "additionalProperties": {"type": "string"}},
         "decimals": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
         "profiles": {"type": "object", "additionalProperties": _profile()},

@@ -218,7 +218,11 @@ class TableSection:
 
     rows: Node | None = entry(None, help="`arm`, or a list of arms in the order of the rows", holds="rows")
     columns: tuple[str, ...] = entry((), help="scores and costs; none: the metric")
-    reference: str = entry("", help="the paper's column beside ours: <table>.<column>")
+    reference: Node | None = entry(
+        None,
+        help="the paper's column beside ours: <table>.<column>, beside the metric, or {column: <table>.<column>}",
+        holds="reference",
+    )
     baseline: Node | None = entry(
         None,
         help="arm the differences are taken to, or a list with one for each block; none: `baseline` where there is one",

@@ -476,7 +476,8 @@ class _Loader:
         baselines = self._baselines(section.baseline, names, arms)
         shown = self._shown_options(section)
         blocks = shown.blocks(self._rows(section.rows, names), configs, baselines)
-        reference = self._reference(section.reference, switches)
+        references = self._references(section.reference, (metric.name, *columns), switches)
+        reference = references.pop(metric.name, Reference())
         return TableSpec(
             columns=columns,
             baseline=baselines[0] if baselines else "",
@@ -493,6 +494,8 @@ class _Loader:
             allow=section.allow,
             side_by_side=section.side_by_side,
             decimals=read_decimals(section.decimals, (metric.name, *columns), self.problems),
+            references=references,
+            merged=dict(merged),
         )
 
     def _shown_options(self, section: TableSection) -> ShownOptions:
@@ -538,14 +541,34 @@ class _Loader:
                 self._tell(["table", "labels", name], f"must be a text, got {describe(child.plain())}")
         return {names[name]: str(child.plain()) for name, child in node.value.items() if name in names}
 
-    def _reference(self, name: str, switches: Mapping[str, Mapping[str, bool]]) -> Reference:
-        if not name:
-            return Reference()
+    def _references(
+        self, node: Node | None, columns: Sequence[str], switches: Mapping[str, Mapping[str, bool]]
+    ) -> dict[str, Reference]:
+        """The paper's values by column of the table; a text is meant for the metric, which comes first in `columns`."""
+        if node is None or node.value == "":
+            return {}
+        if not isinstance(node.value, dict):
+            found = self._reference(["table", "reference"], node, switches)
+            return {} if found is None else {columns[0]: found}
+        for name in node.value:
+            if name not in columns:
+                message = f"is no column of this table{nearest(name, list(dict.fromkeys(columns)))}"
+                self._tell(["table", "reference", name], message)
+        read = {
+            name: self._reference(["table", "reference", name], child, switches) for name, child in node.value.items()
+        }
+        return {name: found for name, found in read.items() if found is not None}
+
+    def _reference(self, path: list[str], node: Node, switches: Mapping[str, Mapping[str, bool]]) -> Reference | None:
+        """One column of the paper; None, with a problem, where it cannot be read."""
+        if not isinstance(node.value, str):
+            self._tell(path, f"must be <table>.<column>, got {describe(node.plain())}")
+            return None
         try:
-            return reference_column(name, switches)
+            return reference_column(node.value, switches)
         except ValueError as error:
-            self._tell(["table", "reference"], str(error))
-            return Reference()
+            self._tell(path, str(error))
+            return None
 
 
 def _with_data_root(layers: Layers) -> Layers:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 import scipy.io
 
 from analysis.store import Store
+from cdkd.config import TrainConfig, semantic_mapping
 from cdkd.data.splits import load_splits
+from cdkd.training import learning_rate_factor
 from orchestrator import keys
 from orchestrator.cli import main
 from orchestrator.compiler import compile_study
@@ -28,9 +32,77 @@ PROFILES = sorted((STUDIES / "profiles").glob("*.yaml"))
 REAL_DATA = STUDIES.parent.parent / "shared" / "data"
 
 
+STUDY_NAMES = {
+    *("table1_mpii", "table2_coco", "table3_crowdpose", "table4_modules", "table5_alignment", "table6_sau_kernels"),
+    *("table7_etht", "fig6_projectors", "table8_cca_universality", "table9_sape_universality", "table10_cost"),
+    *("presets", "matched_budget", "merge_offsets", "flip_shift", "box_protocols", "tau", "search_cdkd"),
+    *("quickstart", "quickstart_front", "quickstart_population", "quickstart_search"),
+}
+
+WITHOUT_REFERENCE = {
+    "fig6_projectors": "the paper draws curves without values",
+}
+
+NOT_HERE = {  # rows of the paper's tables without an arm
+    "table1_mpii": {"PRTR/HRNet-W32/32", "PRTR/HRNet-W32/64", "OKDHP/4-Stack HG/64"},  # models to come
+    "table2_coco": {f"{model}/{size}" for model in ("PCT/Swin-Base", "DistilPose/HRNet-W32") for size in (32, 64)},
+    "table8_cca_universality": {"teacher"},
+    "table9_sape_universality": {"CAL/256", "HRNet/256"},  # teachers
+}
+
+
 def test_there_are_studies_and_bases():
-    assert {"quickstart", "quickstart_search", "table4_modules"} <= {path.stem for path in FILES}
+    assert {path.stem for path in FILES} == STUDY_NAMES
     assert set(base_names(FILES[0])) == {path.stem for path in BASES} != set()
+
+
+def head_of(file: Path) -> list[str]:
+    """The comment lines that a study file opens with, without the first, which is the editor's."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    return list(lines)[1:]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_its_head_says_what_it_asks_how_to_run_it_what_it_costs_and_what_the_paper_says(file: Path):
+    question, command, cost, *_ = head = head_of(file)
+    assert "?" in question
+    assert command.startswith(f"#   cdkd run studies/{file.name}")
+    assert cost.startswith("# Cost")
+    assert any(words in line for words in ("# The paper", "not in the paper") for line in head)
+
+
+def references_of(file: Path) -> list[tuple[str, str]]:
+    """The columns of a study's table that the paper's values stand beside, each with the paper's column."""
+    content = read_file(file).plain()
+    said = content.get("table", {}).get("reference") or {}
+    return list(said.items()) if isinstance(said, dict) else [(content["metric"]["name"], said)]
+
+
+NAMED = [name for name in sorted(STUDY_NAMES) if name.startswith(("table", "fig"))]
+REFERENCES = [(name, *pair) for name in NAMED for pair in references_of(STUDIES / f"{name}.yaml")]
+
+
+def test_each_table_of_the_paper_stands_beside_its_study():
+    assert {name for name, *_ in REFERENCES} == set(NAMED) - WITHOUT_REFERENCE.keys() != set()
+
+
+@pytest.mark.parametrize(("name", "column", "reference"), REFERENCES)
+def test_every_row_that_the_paper_prints_is_an_arm_of_its_study(name: str, column: str, reference: str):
+    """An arm that is renamed away from its row would lose the paper's value without a word."""
+    table, _, printed = reference.partition(".")
+    rows = {arm for arm, row in paper_tables()[table]["rows"].items() if printed in row}
+    study = load_study(STUDIES / f"{name}.yaml")
+    layout = study.table
+    values = layout.reference if column == study.metric.name else layout.references[column].values
+    assert set(values) == rows - NOT_HERE.get(name, set()) != set()
+
+
+def test_a_row_on_a_detectors_boxes_is_not_compared_with_annotated_ones():
+    coco, crowd = (load_study(STUDIES / name).table for name in ("table2_coco.yaml", "table3_crowdpose.yaml"))
+    assert coco.references["val/ap@det"].values == {"SimCC*/HRNet-W48/64": 59.7}
+    assert "SimCC*/HRNet-W48/64" not in coco.reference
+    assert crowd.reference == {}
+    assert crowd.references["test/ap@det"].values["CDKD/HRNet-W32/64"] == 47.0
 
 
 @pytest.fixture
@@ -47,6 +119,14 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             ):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(json.dumps({"images": [], "annotations": []}))
+
+
+@pytest.mark.parametrize("file", BASES, ids=lambda path: path.stem)
+def test_the_step_size_falls_twice_however_long_a_base_is_trained(file: Path):
+    train = read_file(file).plain()["train"]
+    milestones = tuple(train.get("milestones", TrainConfig().milestones))
+    assert [round(part * 210) for part in milestones] == [170, 200]  # the paper's (method section 6.2)
+    assert learning_rate_factor(TrainConfig(epochs=20, milestones=milestones), 20) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
@@ -67,6 +147,56 @@ def test_it_compiles_with_each_profile(file: Path):
         assert plan.trials or plan.search
         assert len({spec.trial_id for spec in (*plan.trials, *plan.teachers)}) == len(plan.trials) + len(plan.teachers)
         assert {spec.teacher for spec in plan.trials} <= {"", *(teacher.fingerprint for teacher in plan.teachers)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_a_label_tells_what_profile_lsp_trains(file: Path, monkeypatch):
+    """An arm is named after the paper's network and input size; a row must not be, where a smaller one is trained."""
+    monkeypatch.delenv("CDKD_DATA_ROOT", raising=False)
+    study = load_study(file, profile="lsp")
+    labels = {arm.name: study.table.labels.get(arm.name, arm.name) for arm in study.arms}
+    assert len(set(labels.values())) == len(study.arms)
+    for arm in study.arms:
+        said = re.findall(r"HRNet-W\d+|ResNet-\d+|/\d+", labels[arm.name])
+        student = arm.config.student
+        backbone = student.backbone.replace("hrnet_w", "HRNet-W").replace("resnet", "ResNet-")
+        assert set(said) <= {backbone, f"/{student.input_size}"}
+    assert set(study.table.merged.values()) <= set(study.table.arms)
+
+
+@pytest.mark.usefixtures("with_data")
+def test_arms_of_one_size_have_one_teacher_whatever_their_schedule():
+    plan = compile_study(load_study(STUDIES / "matched_budget.yaml"))
+    by_arm = {spec.arm: spec.teacher for spec in plan.trials if spec.teacher}
+    assert by_arm["cdkd_released/64"] == by_arm["cdkd_matched/64"] != by_arm["cdkd_released/32"]
+    assert len(plan.teachers) == 2  # with three bins a pixel and with two
+
+
+@pytest.mark.usefixtures("with_data")
+def test_the_released_variant_has_a_teacher_of_its_own_and_says_so():
+    file = STUDIES / "presets.yaml"
+    teachers = {spec.arm: spec.teacher for spec in compile_study(load_study(file)).trials if spec.teacher}
+    assert teachers["paper"] == teachers["fixed"] != teachers["official"]
+    assert any("two teachers" in line for line in head_of(file))
+
+
+def test_a_model_of_two_tables_has_one_recipe():
+    one, other = (
+        {arm.name: arm.config for arm in load_study(STUDIES / f"{name}.yaml").arms}
+        for name in ("table1_mpii", "table9_sape_universality")
+    )
+    for ours, theirs in (("HRNet/HRNet-W32/64", "HRNet/64"), ("CAL/HRNet-W32/32", "CAL/32")):
+        assert one[ours].train == other[theirs].train
+        assert semantic_mapping(one[ours]) == semantic_mapping(other[theirs])
+
+
+def test_a_resnet_50_is_trained_by_its_published_recipe():
+    """Method section 1.5."""
+    for arm in load_study(STUDIES / "table8_cca_universality.yaml").arms:
+        train, views = arm.config.train, arm.config.data.augmentation
+        assert [round(part * train.epochs) for part in train.milestones] == [90, 120]
+        assert (train.epochs, views.rotation_degrees, views.scale_factor) == (140, 40.0, 0.3)
+        assert arm.config.for_teacher().train.epochs == 210
 
 
 @pytest.fixture(scope="session")
@@ -127,6 +257,7 @@ def test_a_study_on_real_people_compiles_with_them(monkeypatch):
     assert [spec.arm for spec in plan.trials[:3]] == ["baseline", "+projector", "+projector+ensemble"]
     assert len(plan.trials) == 21
     assert len(plan.teachers) == 1
+    assert plan.teachers[0].config["train"]["milestones"] == [0.8095, 0.9524]  # as in the trainings on record
     assert plan.table.switches["+cca"] == {
         "projector": False,
         "ensemble": False,

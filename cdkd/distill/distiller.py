@@ -17,16 +17,28 @@ from cdkd.data.streams import torch_generator
 from cdkd.distill.aligners import FeatureSizes, build_feature_aligner, build_logit_aligner
 from cdkd.distill.etht import Curriculum, build_curriculum
 from cdkd.distill.feature_alignment import FeatureAlignment
+from cdkd.heads.cal import OffsetHeatmaps
 from cdkd.heads.codec import Codec
 from cdkd.heads.simcc import SimCCCodec, SimCCLogits
 from cdkd.heads.table import build_codec, build_pose_net
 from cdkd.models.head import PoseOutput, Prediction
 from cdkd.models.pose import FEATURE_STRIDE, PoseNet
 
+
+def heatmaps_and_offsets(output: PoseOutput) -> Tensor | None:
+    """CAL's heatmaps and, keypoint by keypoint, its offsets in x and y (B, 3J, S/4, S/4); None of other heads."""
+    if not isinstance(output.prediction, OffsetHeatmaps):
+        return None
+    return torch.cat((output.prediction.maps, output.prediction.offsets.flatten(1, 2)), 1)
+
+
 FEATURES: Mapping[str, Callable[[PoseOutput], Tensor | None]] = {
     "final_layer": lambda output: output.final_feature,
     "stage4": lambda output: output.backbone_feature,
+    "heads": heatmaps_and_offsets,
 }
+MAPS_PER_KEYPOINT = {"final_layer": 1, "heads": 3}
+"""Channels of those features that have as many as there are keypoints, or a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +281,7 @@ class Distiller(nn.Module):
 
 def _present(feature: Tensor | None) -> Tensor:
     if feature is None:
-        raise ValueError("this head has no map per keypoint to align (distill.sape.feature final_layer)")
+        raise ValueError("this head does not make the feature that distill.sape.feature names")
     return feature
 
 
@@ -383,4 +395,5 @@ def _feature_aligner(config: TrainingConfig, student: PoseNet, teacher: PoseNet 
 
 
 def _channels(net: PoseNet, feature: str) -> int:
-    return net.keypoint_count if feature == "final_layer" else net.backbone.feature_channels
+    is_the_backbones = feature not in MAPS_PER_KEYPOINT
+    return net.backbone.feature_channels if is_the_backbones else MAPS_PER_KEYPOINT[feature] * net.keypoint_count

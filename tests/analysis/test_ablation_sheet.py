@@ -6,6 +6,7 @@ import pytest
 
 from analysis.ablation import Choices, ablation_table
 from analysis.ablation_sheet import ablation_sheet
+from analysis.render import FORMATS
 from analysis.sheet import Entry, Sheet
 from orchestrator import keys
 from tests.analysis.recorded import StudyBuilder, Workbench, best, specification_of
@@ -115,6 +116,15 @@ def test_options_stand_between_arm_and_scores(workbench: Workbench, resolutions:
     assert len(sheet.alignment) == len(sheet.header) == len(sheet.rows[0])
 
 
+def test_an_arm_without_a_row_of_its_own_is_named_below(workbench: Workbench) -> None:
+    layout = {"labels": {"base": "SimCC W16/32"}, "merged": {"SimCC W32/64": "base", "unseen": "elsewhere"}}
+    workbench.study("merged-arms", specification_of("merged-arms", table=layout)).trial("base", 0, best(0.9))
+    remarks = sheet_of(workbench, "merged-arms").remarks
+    assert [note for note in remarks if "same training" in note] == [
+        "SimCC W16/32 stands for SimCC W32/64 too: the same training."
+    ]
+
+
 def test_the_judgement_stands_behind_the_scores_that_share_a_heading(
     workbench: Workbench, resolutions: StudyBuilder
 ) -> None:
@@ -135,6 +145,49 @@ def test_the_papers_value_is_printed_as_in_the_paper(workbench: Workbench, resol
     assert texts(sheet, "Paper") == ["59.5", "—", "64.0", "—", "—", "79.4 ± 0.2"]
     assert texts(sheet, "Reproduced") == ["yes", "—", "no", "—", "—", "yes"]
     assert texts(sheet, "Ours − paper")[2] == "−2.7"
+
+
+def costs_beside_the_paper(workbench: Workbench, study: str) -> Sheet:
+    """A table with the paper's parameters and test scores, and nothing of its metric."""
+    layout = {
+        "columns": ["val/pckh@0.5", "test/pckh@0.5", "params_m"],
+        "references": {
+            "params_m": {"title": "Table X, params_m", "values": {"base": 28.6, "full": 63.5}, "deviations": {}},
+            "test/pckh@0.5": {"title": "Table I, pckh05", "values": {"full": 79.4}, "deviations": {"full": 0.2}},
+        },
+    }
+    builder = workbench.study(study, specification_of(study, table=layout, seeds=[0, 1]))
+    for arm in ("base", "full"):
+        for seed, score in enumerate((0.7, 0.72)):
+            builder.trial(arm, seed, best(0.5, **{"best/test/pckh@0.5": score}))
+    return sheet_of(workbench, study)
+
+
+def test_the_paper_stands_beside_each_column_that_it_has(workbench: Workbench) -> None:
+    sheet = costs_beside_the_paper(workbench, "costs-beside-the-paper")
+    assert [heading.text for heading in sheet.header] == [
+        "Arm",
+        "PCKh@0.5 val (%)",
+        "Δ to base [95 %]",
+        "PCKh@0.5 test (%)",
+        "Paper: PCKh@0.5 test (%)",
+        "Ours − paper: PCKh@0.5 test (%)",
+        "Params (M)",
+        "Paper: Params (M)",
+        "Ours − paper: Params (M)",
+    ]
+    assert len(sheet.alignment) == len(sheet.header) == len(sheet.rows[0])
+    assert [[entry.text for entry in row[4:6]] for row in sheet.rows] == [["—", "—"], ["79.4 ± 0.2", "−8.40"]]
+    assert [[entry.text for entry in row[7:]] for row in sheet.rows] == [["28.6", "−0.10"], ["63.5", "−35.00"]]
+    where = "PCKh@0.5 test (%) from Table I, pckh05; Params (M) from Table X, params_m"
+    assert f"Paper's values beside other columns: {where}." in sheet.remarks
+
+
+@pytest.mark.parametrize("form", ["md", "csv", "tex", "html"])
+def test_every_format_has_the_papers_other_columns(workbench: Workbench, form: str) -> None:
+    text = FORMATS[form](costs_beside_the_paper(workbench, f"costs-beside-the-paper-{form}"))
+    assert "79.4" in text
+    assert "63.5" in text
 
 
 def test_p_values_are_shown_where_the_pairs_can_carry_them(workbench: Workbench, resolutions: StudyBuilder) -> None:

@@ -49,6 +49,15 @@ def test_a_single_value_is_printed_as_the_paper_writes_it(path: str, value: obje
     assert printed({"a": {path: value}}) == [[heading], [text]]
 
 
+def test_milestones_are_written_out() -> None:
+    path = "train.milestones"
+    assert printed({"a": {path: [170 / 210, 0.95]}, "b": {path: [0.5]}}) == [
+        ["Milestones"],
+        ["0.809524, 0.95"],
+        ["0.5"],
+    ]
+
+
 def test_an_option_that_an_arm_makes_no_use_of_is_no_value() -> None:
     counts, marks = "distill.sape.kernels", "distill.etht.learn"
     used = {counts: [3], marks: ["tau"], "distill.alpha": 1.0}

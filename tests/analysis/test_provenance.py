@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.ablation import ablation_table
+from analysis.ablation import Choices, ablation_table
+from analysis.explanation import explain
 from analysis.provenance import origins, provenance, records
-from tests.analysis.recorded import StudyBuilder, Workbench
+from tests.analysis.recorded import StudyBuilder, Workbench, best, specification_of
 
 
 def test_every_cell_can_be_traced_to_its_runs(workbench: Workbench, modules: StudyBuilder) -> None:
@@ -31,6 +32,19 @@ def test_only_the_studys_metric_is_judged(workbench: Workbench, resolutions: Stu
     assert found["CDKD/64", "best/val/pckh@0.5/head"]["baseline"] is None
     assert found["SAPE/64", "best/val/pckh@0.5"]["paper"] is None
     assert len({tuple(line) for line in found.values()}) == 1, "every line has the same fields"
+
+
+def test_the_papers_value_of_another_column_is_in_its_line(workbench: Workbench) -> None:
+    printed = {"params_m": {"title": "Table X, params_m", "values": {"full": 63.5}, "deviations": {}}}
+    builder = workbench.study("costs-in-lines", specification_of("costs-in-lines", table={"references": printed}))
+    builder.trial("full", 0, best(0.5))
+    record = workbench.read("costs-in-lines")
+    found = {(line["arm"], line["metric"]): line for line in records(ablation_table(record))}
+    assert (found["full", "params_m"]["paper"], found["full", "params_m"]["diff_to_paper"]) == (63.5, -35.0)
+    assert found["base", "params_m"]["paper"] is None
+    assert found["full", "best/val/pckh@0.5"]["paper"] is None
+    (judged,) = explain(record, "full", "params_m", Choices()).judgement
+    assert judged == "paper 63.5 (Table X, params_m): no interval to judge by"
 
 
 def test_metrics_of_the_same_runs_share_a_line(workbench: Workbench, modules: StudyBuilder) -> None:

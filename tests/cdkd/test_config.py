@@ -301,6 +301,19 @@ def test_teacher_configuration_is_plain_simcc_at_the_teachers_size() -> None:
     assert teacher == resolve({"seed": 1}, to_mapping(config) | {"seed": 1}).for_teacher()
 
 
+def test_the_teachers_schedule_is_its_own() -> None:
+    """Students of different schedules have one teacher; what it is trained by, they may vary as well."""
+    one, other = (resolve({"train.milestones": milestones}) for milestones in ([0.5], [4, 0.9]))
+    assert one.for_teacher() == other.for_teacher()
+    assert one.for_teacher().train.milestones == (170 / 210, 200 / 210)
+    assert resolve({"teacher.milestones": [0.5]}).for_teacher().train.milestones == (0.5,)
+
+
+def test_a_teacher_given_as_a_file_has_no_schedule_that_counts() -> None:
+    given = {"teacher.checkpoint": "teacher.pt"}
+    assert semantic_mapping(resolve(given, {"teacher.milestones": [0.5]})) == semantic_mapping(resolve(given))
+
+
 ALPHA, BETA, TAU = "distill.alpha", "distill.beta", "distill.etht.init_tau"
 
 

@@ -71,6 +71,13 @@ def test_results_from_before_there_were_kinds_of_heads_keep_their_identity():
     assert fingerprint(resolve({}), data_digest="d", teacher="t") == "16194cbc30eba38e"
 
 
+def test_results_from_before_a_teacher_had_its_own_schedule_keep_their_identity():
+    """What teacher.milestones changes is the teacher, whose identity is in the student's."""
+    assert identity({"teacher.milestones": [0.5]}) == identity()
+    plain, other = (resolve({"teacher.milestones": milestones}).for_teacher() for milestones in ([0.8], [0.5]))
+    assert fingerprint(plain, data_digest="d", teacher="") != fingerprint(other, data_digest="d", teacher="")
+
+
 def test_data_teacher_and_method_count(monkeypatch):
     assert identity(data_digest="other") != identity()
     assert identity(teacher="other") != identity()

@@ -288,6 +288,15 @@ resources: {num_workers: 0}
             ("table: {labels: {b: B}}", "table.labels.b: there is no arm 'b'"),
             ("table: {reference: table_4.x}", "table.reference: no such table of the paper"),
             ("table: {reference: table_IV.ap}", "table_IV has no column 'ap'"),
+            ("table: {reference: 4}", "table.reference: must be <table>.<column>, got 4"),
+            (
+                "table: {columns: [params_m], reference: {param_m: table_X.params_m}}",
+                "table.reference.param_m: is no column of this table (did you mean 'params_m'?)",
+            ),
+            (
+                "table: {columns: [params_m], reference: {params_m: table_X.param_m}}",
+                "table.reference.params_m: table_X has no column 'param_m' (did you mean 'params_m'?)",
+            ),
             ("table: {factors: [distill.alpa]}", "table.factors[0]: no such configuration key (did you mean"),
             ("table: {group_by: [student]}", "table.group_by[0]: no such configuration key"),
             ("table: {side_by_side: both}", 'table.side_by_side: must be true or false, got "both"'),

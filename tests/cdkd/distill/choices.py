@@ -10,8 +10,9 @@ from cdkd.config import TrainingConfig, annotation_at, declared_fields, field_at
 COMPANIONS = {
     "distill.cca.adapter_side": {"distill.logit_alignment": "fully_connected"},
     "distill.logit_alignment": {"teacher.split_ratio": 1.0},
+    "distill.sape.feature=heads": {"head.kind": "cal", "distill.cca.enabled": False},
 }
-"""What has to be set too for an option to be read, or for all its choices to be allowed (at `BASE`'s sizes)."""
+"""What has to be set too for an option, or one choice of it, to be read and allowed (at `BASE`'s sizes)."""
 
 CROSSED = (
     ("distill.feature_alignment", "distill.sape.loss"),
@@ -44,7 +45,8 @@ def choices_of(path):
 
 def overrides_of(*chosen):
     """The overrides of some (path, value), with their companions."""
-    companions = {key: value for path, _ in chosen for key, value in COMPANIONS.get(path, {}).items()}
+    names = [name for path, value in chosen for name in (path, f"{path}={value}")]
+    companions = {key: value for name in names for key, value in COMPANIONS.get(name, {}).items()}
     return companions | dict(chosen)
 
 

@@ -21,6 +21,7 @@ from cdkd.config import ConfigError, TrainingConfig, resolve, semantic_mapping
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import build_distiller, build_optimizers
 from cdkd.evaluation.cost import macs, parameter_count
+from cdkd.heads.table import build_pose_net
 from tests.cdkd.distill.choices import CHOSEN, PAIRS, PATHS, SINGLE, choices_of, overrides_of
 from tests.cdkd.networks import simcc_net
 
@@ -94,17 +95,23 @@ VARIANTS = {
 
 
 @functools.cache
-def make_teacher(input_size=64, split_ratio=2.0, backbone="hrnet_w16"):
-    teacher = simcc_net(backbone, input_size, split_ratio, KEYPOINTS, generator=torch_generator(9, "teacher"))
-    return liven(teacher)
+def make_teacher(input_size=64, split_ratio=2.0, backbone="hrnet_w16", kind="simcc"):
+    generator = torch_generator(9, "teacher")
+    if kind != "simcc":
+        config = resolve(BASE, {"head.kind": kind, "distill.cca.enabled": False, "teacher.input_size": input_size})
+        return liven(build_pose_net(config.for_teacher(), KEYPOINTS, generator=generator))
+    return liven(simcc_net(backbone, input_size, split_ratio, KEYPOINTS, generator=generator))
+
+
+LIVENED = {"final_layer": 500.0, "offset_layer": 500.0, "mlp_head_x": 5.0, "mlp_head_y": 5.0}
 
 
 def liven(net):
-    """Scale the head's tiny initial weights up, so that the logits say something."""
+    """Scale the head's tiny initial weights up, so that the prediction says something."""
     with torch.no_grad():
-        net.head.final_layer.weight.mul_(500.0)
-        net.head.mlp_head_x.weight.mul_(5.0)
-        net.head.mlp_head_y.weight.mul_(5.0)
+        for name, factor in LIVENED.items():
+            if hasattr(net.head, name):
+                getattr(net.head, name).weight.mul_(factor)
     return net
 
 
@@ -119,7 +126,12 @@ def make_distiller(overrides=None, epoch=5):
 def own_teacher(config):
     if not config.needs_teacher:
         return None
-    return copy.deepcopy(make_teacher(config.teacher.input_size, config.teacher_split_ratio))
+    return copy.deepcopy(teacher_for(config))
+
+
+def teacher_for(config):
+    """The one that other distillers have too."""
+    return make_teacher(config.teacher.input_size, config.teacher_split_ratio, kind=config.head.kind)
 
 
 def make_batch(size=2, seed=3, teacher_size=64):
@@ -179,7 +191,7 @@ class Step:
 def one_step(variant):
     config = resolve(BASE, VARIANTS[variant])
     # the contract is that nobody changes it, so it need not be a copy
-    teacher = make_teacher(config.teacher.input_size, config.teacher_split_ratio) if config.needs_teacher else None
+    teacher = teacher_for(config) if config.needs_teacher else None
     distiller = build_distiller(config, KEYPOINTS, teacher)
     liven(distiller.student)
     before, teacher_before = snapshot(distiller), snapshot(distiller.teacher or nn.Module())

@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from cdkd.config import TrainingConfig, resolve
+from cdkd.config import ConfigError, TrainingConfig, resolve
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import DistillerOutput, build_distiller, build_optimizers
 from cdkd.heads.table import build_pose_net
@@ -73,3 +73,27 @@ def test_heatmaps_at_64_are_taught_by_heatmaps_at_256(kind):
     assert gradients.keys() == {"feature"}
     assert gradients["feature"] > 0
     assert moved
+
+
+def test_cal_is_taught_its_offsets_beside_its_heatmaps():
+    """The aligned feature has three maps a keypoint; the loss alone reaches the layer that makes the offsets."""
+    config = resolve(TABLE_IX, {"head.kind": "cal", "distill.sape.feature": "heads"})
+    distiller = build_distiller(config, KEYPOINTS, teacher_of("hrnet_w16", 256, "cal"))
+    output = distiller.student(torch.randn(2, 3, 64, 64, generator=torch_generator(3, "batch")))
+    feature = distiller.feature_of(output)
+    assert feature.shape == (2, 3 * KEYPOINTS, 16, 16)
+    assert torch.equal(feature[:, :KEYPOINTS], output.prediction.maps)
+    assert torch.equal(feature[:, KEYPOINTS + 1], output.prediction.offsets[:, 0, 1])
+    done, gradients, moved = step(config)
+    (reached,) = torch.autograd.grad(feature[:, KEYPOINTS:].square().sum(), distiller.student.head.offset_layer.weight)
+    assert reached.any()
+    assert done.losses["feature"].isfinite()
+    assert gradients["feature"] > 0
+    assert moved
+
+
+@pytest.mark.parametrize("kind", ["simcc", "heatmap", "dark", "tokenpose", "rle"])
+def test_heads_without_offsets_refuse_to_align_them(kind):
+    with pytest.raises(ConfigError) as raised:
+        resolve(TABLE_IX, {"head.kind": kind, "distill.sape.feature": "heads"})
+    assert str(raised.value) == f"distill.sape.feature: heads belongs to head.kind cal: {kind} has no offsets to align"
