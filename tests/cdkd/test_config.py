@@ -258,6 +258,11 @@ FEATURES, LOGITS = "distill.feature_alignment", "distill.logit_alignment"
         ({LOGITS: "same_class_number", "teacher.input_size": 64}, {"distill.cca.merge": "centred"}),
         ({LOGITS: "same_class_number", "teacher.input_size": 64}, {"distill.cca.adapter_side": "teacher"}),
         ({LOGITS: "cca"}, {"distill.cca.adapter_side": "teacher"}),
+        *(
+            ({"train.decay": decay, "teacher.checkpoint": "t.pt"}, unread)
+            for decay in ("cosine", "linear")
+            for unread in ({"train.milestones": [3]}, {"train.gamma": 0.5})
+        ),
     ],
 )
 def test_options_that_a_method_does_not_read_do_not_change_the_identity(
@@ -279,6 +284,8 @@ def test_options_that_a_method_does_not_read_do_not_change_the_identity(
         ({LOGITS: "fully_connected"}, {"distill.cca.mask_invisible": True}),
         ({}, {FEATURES: "fully_connected"}),
         ({}, {LOGITS: "fully_connected"}),
+        ({}, {"train.decay": "cosine"}),
+        ({"train.decay": "cosine"}, {"train.milestones": [3]}),  # the teacher's step size falls there
     ],
 )
 def test_options_that_a_method_reads_change_the_identity(method: dict[str, Any], read: dict[str, Any]) -> None:
@@ -299,6 +306,11 @@ def test_teacher_configuration_is_plain_simcc_at_the_teachers_size() -> None:
     assert not teacher.needs_teacher
     assert (teacher.student.input_size, teacher.train.epochs, teacher.seed) == (128, 7, 5)
     assert teacher == resolve({"seed": 1}, to_mapping(config) | {"seed": 1}).for_teacher()
+
+
+def test_how_a_students_step_size_falls_leaves_the_teacher_as_it_is() -> None:
+    assert resolve({"train.decay": "cosine"}).for_teacher() == resolve().for_teacher()
+    assert resolve({"train.milestones": [3]}).for_teacher() != resolve().for_teacher()
 
 
 ALPHA, BETA, TAU = "distill.alpha", "distill.beta", "distill.etht.init_tau"
