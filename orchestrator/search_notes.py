@@ -18,6 +18,8 @@ from orchestrator.errors import Place, Problem
 from orchestrator.history import History, TrialHistory
 from orchestrator.objectives import value_of
 from orchestrator.plan import Metric, SearchSpec
+from orchestrator.pruning import enough_trials, expected_full
+from orchestrator.sampler import budget_of
 from orchestrator.search_options import FULL_TRIALS, TRUSTED_RANK
 from orchestrator.study import Study
 
@@ -132,7 +134,7 @@ def doubts(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> 
     if len(full) < FULL_TRIALS:
         return [
             f"pruner {search.pruner}: nothing shows yet that early epochs rank trials as the last does ({len(full)} "
-            f"trials of full length, {FULL_TRIALS} needed); `cdkd table` prints their rank correlation"
+            f"trials of full length, {FULL_TRIALS} needed); {_outlook(search)}"
         ]
     pairs = _first_rung(search, metric, full)
     rho = _rank_correlation(pairs) if len(pairs) >= FULL_TRIALS else math.nan
@@ -143,6 +145,21 @@ def doubts(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> 
         f"compares trials, their rank correlation with the result is {rho:.2f} (below {TRUSTED_RANK:g}, over the "
         f"{len(pairs)} trials it let through); use pruner: none, or compare later"
     ]
+
+
+def _outlook(search: SearchSpec) -> str:
+    """Whether a search of this size can give the trials of full length that a rank correlation needs, or what can."""
+    trials = budget_of(search)
+    expected, enough = expected_full(search, trials), enough_trials(search)
+    seen = "`cdkd table` prints their rank correlation"
+    if expected is not None and expected >= FULL_TRIALS:
+        return f"of {trials} about {expected:.0f} should be; {seen}"
+    without = " and no refit" if search.refit else ""
+    first = f"train {FULL_TRIALS} first with pruner: none (search.trials: {FULL_TRIALS}{without})"
+    if expected is None:
+        return f"to be sure of them {first}; {seen}"
+    more = f", or ask for about {enough} trials" if enough else ""
+    return f"{trials} trials are too few, about {expected:.0f} of them should be: {first}{more}; {seen}"
 
 
 def _first_rung(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> list[tuple[float, float]]:

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.cli import main
 from orchestrator.history import History, TrialHistory
 from orchestrator.library import STUDIES
-from orchestrator.plan import Metric
+from orchestrator.plan import Metric, RefitSpec
 from orchestrator.search_notes import doubts, drop_notes, full_trials, search_notes, warnings
 from orchestrator.search_options import FULL_TRIALS
 from tests.orchestrator.plans import METRIC, learning_rates, make_plan, open_conductor, play, search_trials
@@ -147,6 +147,22 @@ def test_a_pruner_without_evidence_is_told():
     assert doubts(ASHA, METRIC, full) == doubts(learning_rates(), METRIC, []) == []
     (line,) = doubts(ASHA, METRIC, full[1:])
     assert line.startswith("pruner asha: nothing shows yet that early epochs rank trials as the last does (19 trials")
+
+
+def outlook(**changes):
+    (line,) = doubts(dataclasses.replace(ASHA, **changes), METRIC, [])
+    return line.partition("20 needed); ")[2]
+
+
+def test_a_search_too_small_for_evidence_is_told_what_gives_it():
+    """Optuna leaves 5.0 of 40 (`tests.orchestrator.test_pruning`)."""
+    assert outlook(trials=40).startswith(
+        "40 trials are too few, about 5 of them should be: train 20 first with pruner: none (search.trials: 20), "
+        "or ask for about 470 trials"
+    )
+    assert "(search.trials: 20 and no refit)" in outlook(trials=40, refit=RefitSpec(1, (1,)))
+    assert outlook(trials=500).startswith("of 500 about 2")
+    assert outlook(trials=500, pruner="median").startswith("to be sure of them train 20 first with pruner: none")
 
 
 def test_a_pruner_against_the_evidence_is_a_warning():
