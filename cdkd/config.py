@@ -581,6 +581,14 @@ class TrainingConfig:
         )
 
 
+@dataclass(frozen=True)
+class UncheckedConfig(TrainingConfig):
+    """A configuration that may break rules between options: to find the other faults of its file, not to train."""
+
+    def __post_init__(self) -> None:
+        """Look at no rule."""
+
+
 def span(size: int, warp: str) -> int:
     """Crop pixels that the side of a box becomes; also of a network's maps, in cells (`data.warp`)."""
     return size if warp == "size" else size - 1
@@ -860,11 +868,12 @@ def type_hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def resolve(*layers: Mapping[str, Any]) -> TrainingConfig:
+def resolve(*layers: Mapping[str, Any], kind: type[TrainingConfig] = TrainingConfig) -> TrainingConfig:
     """Build a configuration from layers of plain data, later layers over earlier ones.
 
     Each layer is a nested mapping, a mapping by dotted path, or a mixture. A layer's `preset` is
-    expanded below the layer's own keys and above all earlier layers.
+    expanded below the layer's own keys and above all earlier layers. Rules between options hold unless
+    `kind` is UncheckedConfig.
 
     Raises:
         ConfigError: with every unknown key, wrong type and broken rule.
@@ -892,7 +901,7 @@ def resolve(*layers: Mapping[str, Any]) -> TrainingConfig:
                 section[leaf] = dict(value) if isinstance(value, Mapping) else value
     if problems:
         raise ConfigError(problems)
-    return from_mapping(TrainingConfig, nested)
+    return from_mapping(kind, nested)
 
 
 def flatten_keys(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -323,6 +323,29 @@ resources: {num_workers: 0}
         lines = faults(tmp_path, ONE_ARM + "set:\n  train.epochs: 3\n  student.input_size: 48\n")
         assert lines[0] == "study.yaml:7:3: student.input_size: must be a multiple of 32, got 48"
 
+    def test_a_rule_between_options_hides_no_other_fault(self, tmp_path):
+        text = """\
+study: s
+base: tiny
+metric: {name: val/pckh@0.6}
+set: {student.input_size: 48}
+ablation: {arms: {a: {}, b: {train.epochs: 9}, c: {distill.etht.init_tau: 40}}, seeds: [0]}
+search:
+  sampler: tpee
+  space: {distill.alpha: {low: 0.1, high: 1}, distill.etht.init_tau: {low: 2, high: 30}}
+  trials: 3
+table: {columns: [gflop], rows: [a, b]}
+"""
+        assert [line.partition(": ")[2].partition(",")[0] for line in faults(tmp_path, text)] == [
+            "metric.name: must be val/<score> or test/<score>",
+            "student.input_size: must be a multiple of 32",
+            "distill.etht.init_tau: must lie between tau_min=1.0 and tau_min+tau_range=21.0",
+            "search.sampler: must be one of tpe",
+            "search.space.distill.etht.init_tau: cannot be 30.0 here: distill.etht.init_tau: must lie between "
+            "tau_min=1.0 and tau_min+tau_range=21.0",
+            "table.columns[0]: no such score or cost: 'gflop' (did you mean 'gflops'?)",
+        ]
+
 
 class TestSettings:
     def test_later_layers_hold_base_set_profile_command_line(self, tmp_path):
