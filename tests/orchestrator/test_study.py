@@ -222,6 +222,17 @@ class TestDesigns:
         assert len(lines) == 1
         assert "'etht' needs 'cca', which is not before it in the ladder" in lines[0]
 
+    @pytest.mark.parametrize("design", ["factorial", "pairwise"])
+    def test_combinations_may_not_leave_out_what_one_of_them_needs(self, tmp_path, design):
+        components = (
+            "sape: {off: {distill.sape.enabled: false}}, cca: {off: {distill.cca.enabled: false}}, "
+            "etht: {off: {distill.etht.learn: []}, needs: [cca]}"
+        )
+        (line,) = faults(tmp_path, designed(f"[{{{design}: [sape, etht]}}]", components))
+        assert line.startswith("study.yaml:6:")
+        assert line.endswith(f"{design}: 'etht' needs 'cca', which is not among the components named")
+        assert len(read(tmp_path, designed(f"[{{{design}: [sape, cca]}}, {design}]", components)).arms) >= 4
+
 
 class TestFaults:
     def test_all_faults_of_a_file_and_its_base_are_told_at_once_in_order(self, tmp_path):
