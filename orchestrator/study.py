@@ -444,7 +444,14 @@ class _Loader:
         if training_seed in refit.seeds:
             self._tell(path, f"seed {training_seed} is the search's own (search.training_seed); report other seeds")
         ablation = self.root.value.get("ablation")
-        if ablation is not None and ablation.plain().get("seeds") != list(refit.seeds):
+        if ablation is None:
+            return
+        said = ablation.plain()
+        if "repeats" in said and "seeds" not in said:
+            listed = ", ".join(map(str, refit.seeds))
+            message = f"no rule adds repeats to a refit, which the table shows too: write ablation.seeds: [{listed}]"
+            self._tell(["ablation", "repeats"], f"{message} instead")
+        elif said.get("seeds") != list(refit.seeds):
             self._tell(path, "must be the same as ablation.seeds, since the arms stand in one table")
 
     def _check_combinations(self, space: Mapping[str, Mapping[str, Any]], node: Node, layers: Layers) -> None:

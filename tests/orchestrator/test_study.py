@@ -565,6 +565,12 @@ class TestRefit:
         lines = faults(tmp_path, f"{ONE_ARM}{self.SEARCH}\n")
         assert any("search.refit.seeds: must be the same as ablation.seeds" in line for line in lines)
 
+    def test_repeats_beside_a_refit_are_told_what_to_write(self, tmp_path):
+        arms = ONE_ARM.replace("arms:", "repeats: {min: 2, max: 5, until: ci95 <= 0.01}, arms:")
+        (line,) = faults(tmp_path, f"{arms}{self.SEARCH}\n")
+        assert line.startswith("study.yaml:4:")
+        assert line.endswith("which the table shows too: write ablation.seeds: [7, 8] instead")
+
 
 @pytest.mark.parametrize(
     ("option", "method", "changed", "message"),
