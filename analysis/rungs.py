@@ -86,7 +86,9 @@ def sentences(ranks: Sequence[RungRank], is_pruned: bool) -> list[str]:
         return []
     most = max(each.n for each in ranks)
     if most < FULL_TRIALS:
-        return [f"Do early epochs rank trials as the result does? Not enough full trials (n = {most} < {FULL_TRIALS})."]
+        way = f" Of few trials the pruner leaves fewer: train {FULL_TRIALS} with pruner: none." if is_pruned else ""
+        few = f"Not enough full trials (n = {most} < {FULL_TRIALS}).{way}"
+        return [f"Do early epochs rank trials as the result does? {few}"]
     known = [_text(each) for each in ranks]
     whose = " (of those the pruner let through)" if is_pruned else ""
     return [f"Rank correlation of early epochs with the result, full trials{whose}: {'; '.join(known)}."]

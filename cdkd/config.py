@@ -426,6 +426,11 @@ class TrainConfig:
     batch_size: int = option(32, help="instances per step, over all workers", minimum=2)
     learning_rate: float = option(1e-3, help="Adam's step size", exclusive_minimum=0, schedulable=True)
     weight_decay: float = option(0.0, help="Adam's weight decay", minimum=0, schedulable=True)
+    decay: str = option(
+        "step",
+        help="how the student's step size falls: at train.milestones, or in every epoch towards 0 at the end",
+        choices=("step", "cosine", "linear"),
+    )
     milestones: tuple[float, ...] = option(
         MILESTONES,
         help="when the step size is multiplied by train.gamma: below 1 a part of train.epochs, else an epoch",
@@ -523,6 +528,11 @@ class TrainingConfig:
         return self.distill.sape.enabled or self.distill.cca.enabled
 
     @property
+    def trains_teacher(self) -> bool:
+        """True when its teacher is trained, by the milestones (`for_teacher`), and not given as a file."""
+        return self.needs_teacher and not self.teacher.checkpoint
+
+    @property
     def learned(self) -> tuple[str, ...]:
         """The scalars ETHT really learns: those of `distill.etht.learn` whose loss is switched on."""
         user = {"tau": self.distill.cca.enabled, "alpha": self.distill.sape.enabled, "beta": self.distill.cca.enabled}
@@ -562,7 +572,9 @@ class TrainingConfig:
     def for_teacher(self) -> TrainingConfig:
         """The configuration that trains this student's teacher: the same head at its size, without distillation.
 
-        A schedule is the student's; what the two share (the augmentation, say) the teacher has as in epoch 1.
+        A schedule is the student's, and so is `train.decay`: the teacher's step size falls at the milestones, so
+        that students which differ in it share a teacher. What the two share (the augmentation, say) the teacher has
+        as in epoch 1.
         """
         return dataclasses.replace(
             self,
@@ -579,9 +591,18 @@ class TrainingConfig:
                 epochs=self.teacher.epochs,
                 batch_size=self.teacher.batch_size,
                 learning_rate=self.teacher.learning_rate,
+                decay="step",
                 milestones=self.teacher.milestones,
             ),
         )
+
+
+@dataclass(frozen=True)
+class UncheckedConfig(TrainingConfig):
+    """A configuration that may break rules between options: to find the other faults of its file, not to train."""
+
+    def __post_init__(self) -> None:
+        """Look at no rule."""
 
 
 def span(size: int, warp: str) -> int:
@@ -868,11 +889,12 @@ def type_hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def resolve(*layers: Mapping[str, Any]) -> TrainingConfig:
+def resolve(*layers: Mapping[str, Any], kind: type[TrainingConfig] = TrainingConfig) -> TrainingConfig:
     """Build a configuration from layers of plain data, later layers over earlier ones.
 
     Each layer is a nested mapping, a mapping by dotted path, or a mixture. A layer's `preset` is
-    expanded below the layer's own keys and above all earlier layers.
+    expanded below the layer's own keys and above all earlier layers. Rules between options hold unless
+    `kind` is UncheckedConfig.
 
     Raises:
         ConfigError: with every unknown key, wrong type and broken rule.
@@ -900,7 +922,7 @@ def resolve(*layers: Mapping[str, Any]) -> TrainingConfig:
                 section[leaf] = dict(value) if isinstance(value, Mapping) else value
     if problems:
         raise ConfigError(problems)
-    return from_mapping(TrainingConfig, nested)
+    return from_mapping(kind, nested)
 
 
 def flatten_keys(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -1065,6 +1087,8 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
     unused += _options_of_other_heads(config.head.kind)
     if config.cal.mask != "disc":
         unused += ["cal.radius"]
+    if config.train.decay != "step" and not config.trains_teacher:
+        unused += ["train.milestones", "train.gamma"]
     if not config.needs_teacher:
         unused += ["teacher.", "distill.legacy_factor"]
     if not config.distill.sape.enabled:

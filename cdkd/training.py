@@ -59,6 +59,7 @@ from cdkd.memory import forget_peak, give_back, peak_mb
 from cdkd.models.folding import fold_batch_norm
 from cdkd.models.pose import PoseNet
 from cdkd.models.weights import WeightsError, load_backbone, load_pose_weights
+from cdkd.step_size import learning_rate_factor
 
 logger = logging.getLogger(__name__)
 
@@ -472,13 +473,6 @@ def _scores_of(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
 def with_prefix(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
     """The same numbers under prefixed names."""
     return {prefix + name: value for name, value in scores.items()}
-
-
-def learning_rate_factor(train: TrainConfig, epoch: int) -> float:
-    """Factor on every base step size in `epoch` (from 1): `gamma` per milestone passed (method 6.2)."""
-    ends = [milestone * train.epochs if milestone < 1 else milestone for milestone in train.milestones]
-    passed = sum(epoch > round(end) for end in ends)
-    return float(train.gamma**passed)
 
 
 def set_base_rates(optimizers: Sequence[torch.optim.Optimizer], train: TrainConfig) -> None:

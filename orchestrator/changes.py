@@ -165,7 +165,7 @@ def why_not(trial: TrialHistory, spec: TrialSpec, specification: Mapping[str, An
         return f"the scores' code changed (version {old} to {new})"
     if before.teacher != now.teacher:
         return "its teacher changed"
-    version = specification.get("method_version")
+    version = (trial.invocation or specification).get("method_version")
     if version != METHOD_VERSION:
         said = "" if version is None else f" (version {version} to {METHOD_VERSION})"
         return f"the method's code changed{said}"

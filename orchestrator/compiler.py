@@ -154,7 +154,7 @@ class _Identifier:
         self, config: TrainingConfig, arm: str, seed: int, overrides: dict[str, Any]
     ) -> tuple[TrialSpec, TrialSpec | None]:
         """The record of a student's training, and of the training of its teacher where there is one."""
-        teacher = self._teacher(config) if config.needs_teacher and not config.teacher.checkpoint else None
+        teacher = self._teacher(config) if config.trains_teacher else None
         identity = teacher.fingerprint if teacher else ""
         if config.needs_teacher and config.teacher.checkpoint:
             identity = file_digest(Path(config.teacher.checkpoint))

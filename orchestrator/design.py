@@ -171,6 +171,14 @@ class Designer:
             self._tell(place, key, "names a component twice")
         return [] if faulty else list(dict.fromkeys(names))
 
+    def _complete(self, content: Node | None, place: Place, key: str) -> list[str]:
+        """The components a design combines; none, with problems, where one needs another that is not among them."""
+        names = self._named(content, place, key)
+        lacking = [(name, need) for name in names for need in self.components[name].needs if need not in names]
+        for name, need in lacking:
+            self._tell(place, key, f"{name!r} needs {need!r}, which is not among the components named")
+        return [] if lacking else names
+
     # ---------------------------------------------------------------------------- designs of values
 
     def one_factor(self, content: Node | None, place: Place, key: str) -> Iterator[Arm]:
@@ -184,7 +192,7 @@ class Designer:
             for combination in _combinations(self._factors(content, place, key)):
                 yield _arm_of_values(combination, place)
             return
-        for switched in self._component_sets(self._named(content, place, key)):
+        for switched in self._component_sets(self._complete(content, place, key)):
             yield from self._of_switches(switched, place, key)
 
     def pairwise(self, content: Node | None, place: Place, key: str) -> Iterator[Arm]:
@@ -198,7 +206,7 @@ class Designer:
             for chosen in covering(list(_combinations(indices))):
                 yield _arm_of_values({path: factors[path][index] for path, index in chosen.items()}, place)
             return
-        names = self._named(content, place, key)
+        names = self._complete(content, place, key)
         if len(names) > 12:
             self._tell(place, key, "takes at most 12 components")
             return

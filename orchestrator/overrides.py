@@ -118,13 +118,16 @@ class Layers:
     layers: tuple[Layer, ...]
     fallback: Place
 
-    def resolve(self) -> TrainingConfig:
+    def resolve(self, kind: type[TrainingConfig] = TrainingConfig) -> TrainingConfig:
         """The configuration they make.
+
+        Args:
+            kind: UncheckedConfig where rules between fields may be broken.
 
         Raises:
             ConfigError: a rule between fields is broken.
         """
-        return resolve(*(plain_layer(layer) for layer in self.layers))
+        return resolve(*(plain_layer(layer) for layer in self.layers), kind=kind)
 
     def sets(self, path: str) -> bool:
         """True when some layer says this option."""

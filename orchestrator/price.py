@@ -48,6 +48,7 @@ TIMELESS = (
     "train.epochs",
     "train.learning_rate",
     "train.weight_decay",
+    "train.decay",
     "train.milestones",
     "train.gamma",
     "evaluation.select",

@@ -6,19 +6,25 @@ import json
 import math
 import statistics
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from cdkd.config import TrainConfig
+from cdkd.step_size import first_drop
 from orchestrator import keys
 from orchestrator.constraints import text
-from orchestrator.errors import Problem
+from orchestrator.errors import Place, Problem
 from orchestrator.history import History, TrialHistory
 from orchestrator.objectives import value_of
 from orchestrator.plan import Metric, SearchSpec
+from orchestrator.pruning import enough_trials, expected_full
+from orchestrator.sampler import budget_of
 from orchestrator.search_options import FULL_TRIALS, TRUSTED_RANK
 from orchestrator.study import Study
 
-MILESTONES = "train.milestones"
+MILESTONES, LENGTH, DECAY = "train.milestones", "train.epochs", "train.decay"
+IN_PARTS = "write parts of the training (below 1), which move with its length"
 
 
 def search_notes(search: SearchSpec) -> list[str]:
@@ -51,25 +57,53 @@ def _method(search: SearchSpec) -> str:
 
 
 def warnings(study: Study) -> list[str]:
-    """What may mislead the search's pruner.
+    """Where milestones that are epochs do not move with the length of the trainings, one line each.
 
-    A step size that falls at fixed epochs is the same early on whatever the budget of a trial, so that trials are
-    compared before the drop that decides them. Milestones that are parts of the training move with its length.
+    Those at or after the last epoch never come; in a search over lengths they are another part of every training.
     """
+    found = dict.fromkeys((place, _left_behind(train, is_varied)) for train, place, is_varied in _trained(study))
+    return [str(Problem(place, MILESTONES, message)) for place, message in found if message]
+
+
+def _trained(study: Study) -> Iterator[tuple[TrainConfig, Place, bool]]:
+    """Schedules of the arms and of the search: the line that says each, and whether the search varies its length."""
+    place = study.layers.place(MILESTONES)
+    for arm in study.arms:
+        is_own = bool({MILESTONES, LENGTH} & arm.overrides.keys())
+        yield arm.config.train, arm.place if is_own else place, False
+    if study.search is not None:
+        space = study.search.space
+        for tried in space.get(MILESTONES, {}).get("choices", [study.config.train.milestones]):
+            yield replace(study.config.train, milestones=tuple(tried)), place, LENGTH in space
+
+
+def _left_behind(train: TrainConfig, is_varied: bool) -> str:
+    absolute = sorted({value for value in train.milestones if value >= 1}) if train.decay == "step" else []
+    late = [value for value in absolute if value >= train.epochs]
+    if is_varied and absolute:
+        return f"{_listed(absolute)} are epochs, and stay where they are while the search varies {LENGTH}; {IN_PARTS}"
+    return f"{_listed(late)} come too late for a training of {train.epochs} epochs; {IN_PARTS}" if late else ""
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def drop_notes(study: Study) -> list[str]:
+    """One line where the pruner compares trials that have yet to see the step size drop."""
     search = study.search
-    if search is None or search.pruner == "none":
+    is_stepped = study.config.train.decay == "step"
+    if search is None or search.pruner == "none" or not is_stepped or {DECAY, MILESTONES, LENGTH} & search.space.keys():
         return []
-    declared_values = search.space.get(MILESTONES, {}).get("choices", [])
-    every = [*study.config.train.milestones, *(value for choice in declared_values for value in choice)]
-    absolute = sorted({value for value in every if value >= 1})
-    if not absolute:
+    drop = first_drop(study.config) or 0
+    before = sum(rung < drop for rung in search.rungs)
+    if not before:
         return []
-    named = ", ".join(f"{value:g}" for value in absolute)
-    message = (
-        f"{named} are epochs, whatever the budget of a trial, and pruner {search.pruner} compares trials before them; "
-        "write parts of the training (below 1)"
-    )
-    return [str(Problem(study.layers.place(MILESTONES), MILESTONES, message))]
+    return [
+        f"pruner {search.pruner}: {before} of its {len(search.rungs)} rungs (epochs {_listed(search.rungs)}) lie "
+        f"before the first drop of the step size, in epoch {drop}, and compare trials that have yet to see it; heed "
+        f"the rank correlation, or set {DECAY}: cosine (or linear), pruner: none, or compare later"
+    ]
 
 
 def full_trials(history: History, generation: int) -> list[TrialHistory]:
@@ -100,7 +134,7 @@ def doubts(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> 
     if len(full) < FULL_TRIALS:
         return [
             f"pruner {search.pruner}: nothing shows yet that early epochs rank trials as the last does ({len(full)} "
-            f"trials of full length, {FULL_TRIALS} needed); `cdkd table` prints their rank correlation"
+            f"trials of full length, {FULL_TRIALS} needed); {_outlook(search)}"
         ]
     pairs = _first_rung(search, metric, full)
     rho = _rank_correlation(pairs) if len(pairs) >= FULL_TRIALS else math.nan
@@ -111,6 +145,21 @@ def doubts(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> 
         f"compares trials, their rank correlation with the result is {rho:.2f} (below {TRUSTED_RANK:g}, over the "
         f"{len(pairs)} trials it let through); use pruner: none, or compare later"
     ]
+
+
+def _outlook(search: SearchSpec) -> str:
+    """Whether a search of this size can give the trials of full length that a rank correlation needs, or what can."""
+    trials = budget_of(search)
+    expected, enough = expected_full(search, trials), enough_trials(search)
+    seen = "`cdkd table` prints their rank correlation"
+    if expected is not None and expected >= FULL_TRIALS:
+        return f"of {trials} about {expected:.0f} should be; {seen}"
+    without = " and no refit" if search.refit else ""
+    first = f"train {FULL_TRIALS} first with pruner: none (search.trials: {FULL_TRIALS}{without})"
+    if expected is None:
+        return f"to be sure of them {first}; {seen}"
+    more = f", or ask for about {enough} trials" if enough else ""
+    return f"{trials} trials are too few, about {expected:.0f} of them should be: {first}{more}; {seen}"
 
 
 def _first_rung(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> list[tuple[float, float]]:

@@ -23,7 +23,9 @@ from cdkd.config import (
     FILE_KINDS,
     SCORES,
     ConfigError,
+    ConfigProblem,
     TrainingConfig,
+    UncheckedConfig,
     describe,
     flatten_keys,
     nearest,
@@ -153,6 +155,7 @@ class _Loader:
         self.root = root
         self.problems: list[Problem] = []
         self.chosen = settings.Changes()
+        self.broken: frozenset[ConfigProblem] = frozenset()  # rules that the study's own configuration breaks
 
     def load(self, overrides: Sequence[str], profile: str | None) -> Study | None:
         """The study; None, with problems, when some part of it cannot be made."""
@@ -278,12 +281,19 @@ class _Loader:
         return {"evaluation.select": Node(score, place)} if score in SCORES else {}
 
     def _config(self, layers: Layers) -> TrainingConfig | None:
-        """The study's configuration; None where a problem was found, or is found now, in its options."""
+        """The study's configuration; where it breaks rules between options, as it is, to check the rest by.
+
+        Faulty options are left out of it, so that broken rules are told only where there are none.
+        """
         try:
             return layers.resolve()
         except ConfigError as error:
             if not self.problems:
                 self.problems.extend(layers.problems(error))
+            self.broken = frozenset(error.problems)
+        try:
+            return layers.resolve(UncheckedConfig)
+        except ConfigError:
             return None
 
     def _check_name(self, section: StudySection | None) -> None:
@@ -367,13 +377,17 @@ class _Loader:
         return tuple(kept.values()), merged
 
     def _arm_config(self, draft: Arm, layers: Layers) -> TrainingConfig | None:
+        together = Layers((*layers.layers, draft.overrides), draft.place)
         try:
-            return Layers((*layers.layers, draft.overrides), draft.place).resolve()
+            return together.resolve()
         except ConfigError as error:
-            own = Layers((draft.overrides,), draft.place)
-            found = [Problem(p.place, p.key, f"{p.message} (in arm {draft.name!r})") for p in own.problems(error)]
-            self.problems.extend(found)
-            return None
+            own = Layers((draft.overrides,), draft.place).problems(self._unknown(error))
+            self.problems.extend(Problem(p.place, p.key, f"{p.message} (in arm {draft.name!r})") for p in own)
+            return None if own else together.resolve(UncheckedConfig)
+
+    def _unknown(self, error: ConfigError) -> ConfigError:
+        """What is wrong beside the rules that the study's own configuration breaks."""
+        return ConfigError([problem for problem in error.problems if problem not in self.broken])
 
     # ---------------------------------------------------------------------------------------- search
 
@@ -430,7 +444,14 @@ class _Loader:
         if training_seed in refit.seeds:
             self._tell(path, f"seed {training_seed} is the search's own (search.training_seed); report other seeds")
         ablation = self.root.value.get("ablation")
-        if ablation is not None and ablation.plain().get("seeds") != list(refit.seeds):
+        if ablation is None:
+            return
+        said = ablation.plain()
+        if "repeats" in said and "seeds" not in said:
+            listed = ", ".join(map(str, refit.seeds))
+            message = f"no rule adds repeats to a refit, which the table shows too: write ablation.seeds: [{listed}]"
+            self._tell(["ablation", "repeats"], f"{message} instead")
+        elif said.get("seeds") != list(refit.seeds):
             self._tell(path, "must be the same as ablation.seeds, since the arms stand in one table")
 
     def _check_combinations(self, space: Mapping[str, Mapping[str, Any]], node: Node, layers: Layers) -> None:
@@ -443,8 +464,9 @@ class _Loader:
                 try:
                     resolve(*below, {**parents, path: value})
                 except ConfigError as error:
-                    message = f"cannot be {describe(value)} here: {error}"
-                    self.problems.append(Problem(place, f"search.space.{path}", message))
+                    if own := str(self._unknown(error)):
+                        message = f"cannot be {describe(value)} here: {own}"
+                        self.problems.append(Problem(place, f"search.space.{path}", message))
 
     def _check_space_alone(self) -> None:
         """Tell the faults of a space also where the rest of the study cannot be made."""

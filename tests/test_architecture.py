@@ -19,6 +19,7 @@ CDKD_LAYERS = {
     "checkpoint": 0, "config": 0, "distributed": 0, "instances": 0, "keypoints": 0, "simcc": 1, "drawing": 1,
     "data": 2, "models": 2, "evaluation": 2, "heads": 3, "distill": 4, "engine": 5, "training": 6, "inference": 7,
     "memory": 0, "pilot": 7, "panels": 2, "attention": 4, "failures": 3, "gallery": 8,
+    "step_size": 1,
 }  # fmt: skip
 
 

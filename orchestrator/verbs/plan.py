@@ -14,7 +14,7 @@ from orchestrator.compiler import begun_afresh, compile_study
 from orchestrator.history import History
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.plan import Plan, TrialSpec
-from orchestrator.search_notes import doubts, full_trials, search_notes, warnings
+from orchestrator.search_notes import doubts, drop_notes, full_trials, search_notes, warnings
 from orchestrator.study import Study
 from orchestrator.verbs.pricing import print_price
 from orchestrator.verbs.printing import print_table
@@ -126,8 +126,9 @@ def _notes(study: Study, plan: Plan, standing: Standing, history: History) -> li
         )
     if plan.search:
         notes += search_notes(plan.search)
-        notes += [f"warning: {line}" for line in warnings(study)]
+        notes += drop_notes(study)
         notes += doubts(plan.search, plan.metric, full_trials(history, plan.generation))
+    notes += [f"warning: {line}" for line in warnings(study)]
     open_trials = [spec for spec in plan.trials if not standing.is_done(spec)]
     students = len(plan.trials) + (plan.search.trials if plan.search else 0)
     done = len(plan.trials) - len(open_trials)

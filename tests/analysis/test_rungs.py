@@ -53,6 +53,7 @@ def test_too_few_trials_have_no_coefficient() -> None:
     assert sentences([found], False) == [
         "Do early epochs rank trials as the result does? Not enough full trials (n = 19 < 20)."
     ]
+    assert sentences([found], True)[0].endswith("the pruner leaves fewer: train 20 with pruner: none.")
 
 
 def test_the_sentence_has_coefficient_interval_and_n_and_tells_who_is_missing() -> None:

@@ -258,6 +258,11 @@ FEATURES, LOGITS = "distill.feature_alignment", "distill.logit_alignment"
         ({LOGITS: "same_class_number", "teacher.input_size": 64}, {"distill.cca.merge": "centred"}),
         ({LOGITS: "same_class_number", "teacher.input_size": 64}, {"distill.cca.adapter_side": "teacher"}),
         ({LOGITS: "cca"}, {"distill.cca.adapter_side": "teacher"}),
+        *(
+            ({"train.decay": decay, "teacher.checkpoint": "t.pt"}, unread)
+            for decay in ("cosine", "linear")
+            for unread in ({"train.milestones": [3]}, {"train.gamma": 0.5})
+        ),
     ],
 )
 def test_options_that_a_method_does_not_read_do_not_change_the_identity(
@@ -279,6 +284,8 @@ def test_options_that_a_method_does_not_read_do_not_change_the_identity(
         ({LOGITS: "fully_connected"}, {"distill.cca.mask_invisible": True}),
         ({}, {FEATURES: "fully_connected"}),
         ({}, {LOGITS: "fully_connected"}),
+        ({}, {"train.decay": "cosine"}),
+        ({"train.decay": "cosine"}, {"train.milestones": [3]}),  # the teacher's step size falls there
     ],
 )
 def test_options_that_a_method_reads_change_the_identity(method: dict[str, Any], read: dict[str, Any]) -> None:
@@ -312,6 +319,10 @@ def test_the_teachers_schedule_is_its_own() -> None:
 def test_a_teacher_given_as_a_file_has_no_schedule_that_counts() -> None:
     given = {"teacher.checkpoint": "teacher.pt"}
     assert semantic_mapping(resolve(given, {"teacher.milestones": [0.5]})) == semantic_mapping(resolve(given))
+
+
+def test_how_a_students_step_size_falls_leaves_the_teacher_as_it_is() -> None:
+    assert resolve({"train.decay": "cosine"}).for_teacher() == resolve().for_teacher()
 
 
 ALPHA, BETA, TAU = "distill.alpha", "distill.beta", "distill.etht.init_tau"

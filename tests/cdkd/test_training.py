@@ -18,7 +18,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from cdkd.checkpoint import CheckpointFolder, load_tensors
-from cdkd.config import ConfigError, TrainConfig, TrainingConfig, resolve, to_mapping
+from cdkd.config import ConfigError, TrainingConfig, resolve, to_mapping
 from cdkd.data.errors import DataError
 from cdkd.distributed import World
 from cdkd.engine import Diverged
@@ -29,7 +29,6 @@ from cdkd.training import (
     EpochReport,
     converged_epoch,
     cost_of,
-    learning_rate_factor,
     train,
 )
 
@@ -335,13 +334,6 @@ def test_a_score_the_keypoints_cannot_have_is_refused(tiny: TrainingConfig, tmp_
 def test_a_batch_that_workers_cannot_share_is_refused(tiny: TrainingConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.batch_size: must be a multiple of the 3 workers, got 16"):
         train(changed(tiny, PLAIN), Recorder(), folder=tmp_path, world=World(0, 3))
-
-
-def test_step_size_falls_at_the_milestones() -> None:
-    schedule = TrainConfig(epochs=210)
-    factors = [learning_rate_factor(schedule, epoch) for epoch in (1, 170, 171, 200, 201, 210)]
-    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert learning_rate_factor(TrainConfig(epochs=10, milestones=(4.0,)), 5) == pytest.approx(0.1)
 
 
 def test_bf16_losses_stay_close_to_fp32(

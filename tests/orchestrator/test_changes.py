@@ -114,6 +114,9 @@ def test_another_version_of_the_code_is_named(
     conductor.begin(said if version else {name: value for name, value in said.items() if name != "method_version"})
     play(conductor, flat)
     kill(conductor)
+    later = Conductor(plan, Ledger.open(paths.ledger, writer=True), paths)
+    later.begin(specification(plan))  # a run of the present version, stopped before its first trial
+    kill(later)
     named = f" (version 1 to {METHOD_VERSION})" if version else ""
     assert lines(plan, tmp_path / "r")[1].endswith(f"invalid because the method's code changed{named}")
 

@@ -10,8 +10,8 @@ import pytest
 from orchestrator.cli import main
 from orchestrator.history import History, TrialHistory
 from orchestrator.library import STUDIES
-from orchestrator.plan import Metric
-from orchestrator.search_notes import doubts, full_trials, search_notes, warnings
+from orchestrator.plan import Metric, RefitSpec
+from orchestrator.search_notes import doubts, drop_notes, full_trials, search_notes, warnings
 from orchestrator.search_options import FULL_TRIALS
 from tests.orchestrator.plans import METRIC, learning_rates, make_plan, open_conductor, play, search_trials
 from tests.orchestrator.test_sampler import worse_each_time
@@ -66,22 +66,61 @@ def test_objectives_rules_and_limits_are_said():
 
 
 @pytest.mark.parametrize(
-    ("pruner", "milestones", "more", "named"),
+    ("milestones", "more", "named"),
     [
-        ("asha", "[40, 48]", "", "40, 48 are epochs"),
-        ("median", "[0.5, 48]", "", "48 are epochs"),
-        ("asha", "[0.8]", ", train.milestones: {choices: [[0.5], [30]]}", "30 are epochs"),
+        ("[40, 52, 200]", "", "52, 200 come too late for a training of 52 epochs; write parts"),
+        ("[0.8]", ", train.milestones: {choices: [[0.5], [60]]}", "60 come too late"),
+        ("[0.5, 30]", ", train.epochs: {type: int, low: 20, high: 52}", "30 are epochs, and stay where they are while"),
     ],
 )
-def test_milestones_that_do_not_follow_the_budget_are_a_warning(tmp_path, pruner, milestones, more, named):
+@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_milestones_that_do_not_move_with_the_length_are_a_warning(tmp_path, pruner, milestones, more, named):
     (line,) = warnings(study(tmp_path, pruner, milestones, more))
     assert named in line
     assert line.startswith(f"{tmp_path}/study.yaml:4:")
 
 
-@pytest.mark.parametrize(("pruner", "milestones"), [("none", "[40]"), ("asha", "[0.8, 0.9]")])
-def test_without_a_pruner_or_with_parts_there_is_no_warning(tmp_path, pruner, milestones):
-    assert warnings(study(tmp_path, pruner, milestones)) == []
+@pytest.mark.parametrize(
+    ("milestones", "more"),
+    [
+        ("[40, 48]", ""),
+        ("[0.8, 0.9]", ", train.epochs: {type: int, low: 20, high: 52}"),
+        ("[60], train.decay: linear", ""),
+    ],
+)
+def test_milestones_within_the_training_or_in_parts_are_no_warning(tmp_path, milestones, more):
+    assert warnings(study(tmp_path, "asha", milestones, more)) == []
+
+
+def test_an_arm_whose_milestones_come_too_late_is_a_warning_in_its_line(tmp_path):
+    arms = "ablation: {seeds: [0], arms: {\n  whole: {},\n  short: {train.epochs: 30}}}\n"
+    text = STUDY[: STUDY.index("search:")].format(milestones="[40]") + arms
+    (line,) = warnings(read(tmp_path, text))
+    assert line.startswith(f"{tmp_path}/study.yaml:7:")
+    assert "40 come too late for a training of 30 epochs" in line
+
+
+def test_rungs_before_the_first_drop_are_told(tmp_path):
+    (line,) = drop_notes(study(tmp_path, "asha", "[0.8]"))
+    assert line.startswith(
+        "pruner asha: 2 of its 3 rungs (epochs 5, 15, 45) lie before the first drop of the step size, in epoch 43"
+    )
+    (line,) = drop_notes(study(tmp_path, "asha", "[46]"))
+    assert line.startswith("pruner asha: 3 of its 3 rungs")
+
+
+@pytest.mark.parametrize(
+    ("pruner", "milestones", "more"),
+    [
+        ("none", "[0.8]", ""),
+        ("asha", "[4]", ""),
+        ("asha", "[]", ""),
+        ("asha", "[0.8], train.decay: cosine", ""),
+        ("asha", "[0.8]", ", train.decay: {choices: [step, cosine]}"),
+    ],
+)
+def test_without_rungs_before_a_drop_there_is_nothing_to_tell(tmp_path, pruner, milestones, more):
+    assert drop_notes(study(tmp_path, pruner, milestones, more)) == []
 
 
 def trials_of(early, final):
@@ -108,6 +147,22 @@ def test_a_pruner_without_evidence_is_told():
     assert doubts(ASHA, METRIC, full) == doubts(learning_rates(), METRIC, []) == []
     (line,) = doubts(ASHA, METRIC, full[1:])
     assert line.startswith("pruner asha: nothing shows yet that early epochs rank trials as the last does (19 trials")
+
+
+def outlook(**changes):
+    (line,) = doubts(dataclasses.replace(ASHA, **changes), METRIC, [])
+    return line.partition("20 needed); ")[2]
+
+
+def test_a_search_too_small_for_evidence_is_told_what_gives_it():
+    """Optuna leaves 5.0 of 40 (`tests.orchestrator.test_pruning`)."""
+    assert outlook(trials=40).startswith(
+        "40 trials are too few, about 5 of them should be: train 20 first with pruner: none (search.trials: 20), "
+        "or ask for about 470 trials"
+    )
+    assert "(search.trials: 20 and no refit)" in outlook(trials=40, refit=RefitSpec(1, (1,)))
+    assert outlook(trials=500).startswith("of 500 about 2")
+    assert outlook(trials=500, pruner="median").startswith("to be sure of them train 20 first with pruner: none")
 
 
 def test_a_pruner_against_the_evidence_is_a_warning():
@@ -202,7 +257,7 @@ def test_validate_and_plan_print_the_warning_and_plan_counts_the_evidence(tmp_pa
         source = STUDIES / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     file = str(tmp_path / "quickstart_search.yaml")
-    changed = ["--set", "train.milestones=[4]"]
+    changed = ["--set", "train.milestones=[400]"]
     assert main(["validate", file, *changed]) == 0
     assert "warning: --set:1" in capsys.readouterr().out
     conductor = open_conductor(
@@ -211,5 +266,5 @@ def test_validate_and_plan_print_the_warning_and_plan_counts_the_evidence(tmp_pa
     play(conductor, worse_each_time)
     assert main(["plan", file, *changed, "--results", str(tmp_path / "results")]) == 0
     printed = capsys.readouterr().out
-    assert "train.milestones: 4 are epochs" in printed
+    assert "train.milestones: 400 come too late" in printed
     assert "(3 trials of full length, 20 needed)" in printed

@@ -222,6 +222,17 @@ class TestDesigns:
         assert len(lines) == 1
         assert "'etht' needs 'cca', which is not before it in the ladder" in lines[0]
 
+    @pytest.mark.parametrize("design", ["factorial", "pairwise"])
+    def test_combinations_may_not_leave_out_what_one_of_them_needs(self, tmp_path, design):
+        components = (
+            "sape: {off: {distill.sape.enabled: false}}, cca: {off: {distill.cca.enabled: false}}, "
+            "etht: {off: {distill.etht.learn: []}, needs: [cca]}"
+        )
+        (line,) = faults(tmp_path, designed(f"[{{{design}: [sape, etht]}}]", components))
+        assert line.startswith("study.yaml:6:")
+        assert line.endswith(f"{design}: 'etht' needs 'cca', which is not among the components named")
+        assert len(read(tmp_path, designed(f"[{{{design}: [sape, cca]}}, {design}]", components)).arms) >= 4
+
 
 class TestFaults:
     def test_all_faults_of_a_file_and_its_base_are_told_at_once_in_order(self, tmp_path):
@@ -331,6 +342,29 @@ resources: {num_workers: 0}
     def test_a_rule_between_options_points_at_the_option_that_was_written(self, tmp_path):
         lines = faults(tmp_path, ONE_ARM + "set:\n  train.epochs: 3\n  student.input_size: 48\n")
         assert lines[0] == "study.yaml:7:3: student.input_size: must be a multiple of 32, got 48"
+
+    def test_a_rule_between_options_hides_no_other_fault(self, tmp_path):
+        text = """\
+study: s
+base: tiny
+metric: {name: val/pckh@0.6}
+set: {student.input_size: 48}
+ablation: {arms: {a: {}, b: {train.epochs: 9}, c: {distill.etht.init_tau: 40}}, seeds: [0]}
+search:
+  sampler: tpee
+  space: {distill.alpha: {low: 0.1, high: 1}, distill.etht.init_tau: {low: 2, high: 30}}
+  trials: 3
+table: {columns: [gflop], rows: [a, b]}
+"""
+        assert [line.partition(": ")[2].partition(",")[0] for line in faults(tmp_path, text)] == [
+            "metric.name: must be val/<score> or test/<score>",
+            "student.input_size: must be a multiple of 32",
+            "distill.etht.init_tau: must lie between tau_min=1.0 and tau_min+tau_range=21.0",
+            "search.sampler: must be one of tpe",
+            "search.space.distill.etht.init_tau: cannot be 30.0 here: distill.etht.init_tau: must lie between "
+            "tau_min=1.0 and tau_min+tau_range=21.0",
+            "table.columns[0]: no such score or cost: 'gflop' (did you mean 'gflops'?)",
+        ]
 
 
 class TestSettings:
@@ -539,6 +573,12 @@ class TestRefit:
     def test_the_seeds_of_arms_and_refit_are_the_same(self, tmp_path):
         lines = faults(tmp_path, f"{ONE_ARM}{self.SEARCH}\n")
         assert any("search.refit.seeds: must be the same as ablation.seeds" in line for line in lines)
+
+    def test_repeats_beside_a_refit_are_told_what_to_write(self, tmp_path):
+        arms = ONE_ARM.replace("arms:", "repeats: {min: 2, max: 5, until: ci95 <= 0.01}, arms:")
+        (line,) = faults(tmp_path, f"{arms}{self.SEARCH}\n")
+        assert line.startswith("study.yaml:4:")
+        assert line.endswith("which the table shows too: write ablation.seeds: [7, 8] instead")
 
 
 @pytest.mark.parametrize(
