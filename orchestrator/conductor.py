@@ -7,7 +7,9 @@ ledger and goes on.
 
 The order is teachers, then students whose teacher is trained, then what the sampler proposes. Work already
 done is not done again: a finished trial of this ledger is kept, a finished trial of another study with the
-same fingerprint is taken over, and a proposal that was evaluated before is answered from the ledger. The members
+same fingerprint is taken over, and a proposal that was evaluated before is answered from the ledger. A search trial
+that the study as it is now would not train the same way is superseded: it is left as it is and counts for nothing. The
+members
 of a population (orchestrator.population) are always trained: they leave at the end of every interval, and begin
 again once it is decided who goes on from whose state.
 """
@@ -23,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import keys
+from orchestrator.errors import UserError
 from orchestrator.execution import LOST, STOPPED, Job, Outcome
 from orchestrator.failpoints import failpoint
-from orchestrator.further import Refit, RefitTrial, SearchTrials, further_trials
+from orchestrator.further import Refit, RefitTrial, SearchTrials, further_trials, mixture_fault, superseded
 from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import Ledger, Record
 from orchestrator.objectives import Goals, needed, value_of
@@ -33,7 +36,7 @@ from orchestrator.paths import StudyPaths
 from orchestrator.plan import TEACHER, Plan, TrialSpec, of_generation
 from orchestrator.population import WAITS, Exploit, Population, hand_over
 from orchestrator.reuse import finished_students
-from orchestrator.sampler import REJECTED, Evaluation, NoProposal, Proposal, Sampler, proposal_of
+from orchestrator.sampler import REJECTED, Evaluation, NoProposal, Proposal, Sampler, proposal_of, unknown
 from orchestrator.teachers import TeacherStore
 
 logger = logging.getLogger(__name__)
@@ -86,8 +89,11 @@ class Conductor:
             refit_trial: `orchestrator.compiler.refit_trial`; needed when the search is to be refitted.
 
         Raises:
-            UserError: the search names an unknown sampler or pruner, or a wrong option of one.
+            UserError: the search names an unknown sampler or pruner, or a wrong option of one; or it was edited and
+                cannot go on beside what was trained before.
         """
+        if plan.search is not None and search_trials is None:
+            raise ValueError("a plan with a search needs search_trials")
         self.plan = plan
         self.paths = paths
         self.stop_reason = ""
@@ -106,12 +112,17 @@ class Conductor:
         self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
-        past = [trial.spec for trial in self.history.trials.values() if self._is_present(trial.spec)]
+        self._superseded = superseded(plan, self.history, search_trials)
+        fault = mixture_fault(plan, self._superseded)
+        if fault:
+            raise UserError(fault)
+        past = [trial.spec for trial in self.history.trials.values() if self._is_of_plan(trial)]
         self._same: dict[str, dict[str, None]] = {}  # ids of the trials that are the same training, by fingerprint
-        for spec in past:
-            self._same.setdefault(spec.fingerprint, {})[spec.trial_id] = None
+        for trial in self.history.trials.values():
+            if self._is_of_plan(trial) or (self._is_present(trial.spec) and trial.state == keys.FINISHED):
+                self._same.setdefault(trial.spec.fingerprint, {})[trial.spec.trial_id] = None
         self._is_settled = self._is_extended = False
-        searched = [spec for spec in past if spec.number >= 0] if plan.search is not None else []
+        searched = [spec for spec in past if spec.number >= 0]
         self._own = {spec.trial_id: spec for spec in (*plan.teachers, *plan.trials, *searched)}
         teachers = [*(spec for spec in past if spec.kind == TEACHER), *plan.teachers]
         self._teacher_specs = {spec.fingerprint: spec for spec in teachers}
@@ -121,7 +132,7 @@ class Conductor:
 
     def begin(self, specification: dict[str, Any]) -> None:
         """Record that a run of the study begins, with what a table of it needs."""
-        self._append(keys.INVOKED, {"specification": specification})
+        self._append(keys.INVOKED, {"specification": {**specification, keys.SUPERSEDED: self._superseded}})
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` of every record from now on."""
@@ -433,6 +444,9 @@ class Conductor:
         """Whether a trial is of the study as it was last begun afresh; teachers always are."""
         return spec.kind == TEACHER or spec.generation == self.plan.generation
 
+    def _is_of_plan(self, trial: TrialHistory) -> bool:
+        return self._is_present(trial.spec) and trial.spec.trial_id not in self._superseded
+
     def _other_studies(self) -> dict[str, tuple[str, TrialHistory]]:
         """Finished students of the other studies: where each is, by fingerprint."""
         if self._elsewhere is None:
@@ -492,8 +506,8 @@ class Conductor:
         from cdkd.data.errors import DataError
 
         proposer = self._population or self._sampler
-        if proposer is None or self._search_trials is None:
-            raise ValueError("a plan with a search needs search_trials")
+        assert proposer is not None
+        assert self._search_trials is not None
         try:
             proposal = proposer.ask()
         except NoProposal as error:
@@ -719,9 +733,11 @@ class Conductor:
             if not self._is_present(trial.spec):
                 continue
             proposal = proposal_of(record.data["search"])
+            is_known = self._is_of_plan(trial)
             for each in proposal.rejected:
-                found.setdefault(each.number, (each, Evaluation(each.number, "", REJECTED)))
-            found.setdefault(proposal.number, (proposal, self._evaluation(trial)))
+                answer = Evaluation(each.number, "", REJECTED if is_known else keys.SUPERSEDED)
+                found.setdefault(each.number, (each if is_known else unknown(each), answer))
+            found.setdefault(proposal.number, (proposal if is_known else unknown(proposal), self._evaluation(trial)))
         return [found[number] for number in sorted(found)]
 
     def _reports(self, records: list[Record]) -> list[tuple[int, int, float]]:
@@ -730,11 +746,13 @@ class Conductor:
         for record in records:
             trial = self.history.trials.get(record.data.get("trial_id", "")) if record.event == keys.EPOCH else None
             value = record.data["metrics"].get(self.plan.metric.name) if trial is not None else None
-            if trial is not None and trial.spec.number >= 0 and self._is_present(trial.spec) and value is not None:
+            if trial is not None and trial.spec.number >= 0 and self._is_of_plan(trial) and value is not None:
                 seen.setdefault((trial.spec.number, record.data["epoch"]), value)
         return [(number, epoch, value) for (number, epoch), value in seen.items()]
 
     def _evaluation(self, trial: TrialHistory) -> Evaluation:
+        if trial.spec.trial_id in self._superseded:
+            return Evaluation(trial.spec.number, trial.spec.trial_id, keys.SUPERSEDED)
         is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried)
         state = keys.RUNNING if is_open and trial.spec.trial_id not in self._tried else trial.state
         goals = self._goals

@@ -23,6 +23,7 @@ REVISION = "cdkd.revision"
 REUSED_FROM = "cdkd.reused_from"  # "<study>/<trial id>" of the run this result was taken from
 REASON = "cdkd.reason"  # why a trial failed, one line
 INSTANCES = "instances_*.npz"  # artifacts of a child run: scores of single persons, a file for each split
+SUPERSEDED = "superseded"  # in a specification: ids of search trials that the study as it is now trains another way
 SPECIFICATION = "specification.json"  # artifact of the parent run: what a table needs (see StudySpecification)
 PARENT = "mlflow.parentRunId"
 LINEAGE = "cdkd.lineage"  # of a population's member: JSON [[first epoch, trial id that trained it], ...]
