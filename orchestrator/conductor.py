@@ -492,14 +492,21 @@ class Conductor:
         return next((spec for spec in self._waiting if self._is_ready(spec)), None)
 
     def _next_proposal(self) -> TrialSpec | None:
-        """Ask the sampler, unless a proposal is still waiting to begin."""
-        while self.remaining_proposals() and not any(self._is_proposal(spec) for spec in self._waiting):
+        """Ask the sampler where nothing that waits can begin.
+
+        Proposals may wait for a twin that runs, or for their own teacher. No more than one of them waits beyond the
+        number of trials that run, so that twins do not use up the search while its first results are to come.
+        """
+        while self.remaining_proposals() and self._parked() <= len(self.running()):
             self._propose()
             self._settle()
             found = self._next_waiting()
             if found is not None:
                 return found
         return None
+
+    def _parked(self) -> int:
+        return sum(map(self._is_proposal, self._waiting))
 
     def _propose(self) -> None:
         from cdkd.config import ConfigError

@@ -242,6 +242,16 @@ class TestTwins:
         distinct = {repr(sorted(trial.spec.overrides.items())) for trial in conductor.history.trials.values()}
         assert len(begun) == len(distinct) == 3
 
+    def test_a_twin_that_waits_does_not_hold_up_other_proposals_and_few_wait(self, tmp_path):
+        space = {"train.batch_size": {"type": "int", "low": 2, "high": 3, "log": False, "step": None, "when": {}}}
+        known = tuple({"train.batch_size": size} for size in (2, 2, 3, 2, 2, 2, 2))
+        plan = long_plan(learning_rates(space=space, trials=7, enqueue=known))
+        conductor = open_conductor(plan, tmp_path, search_trials=search_trial)
+        jobs = [begin(conductor), begin(conductor)]
+        assert [job.config["train"]["batch_size"] for job in jobs] == [2, 3]
+        assert conductor.next_trial() is WAIT
+        assert conductor.remaining_proposals() == 2  # two run, the first twin and two more wait
+
     def test_a_twin_of_a_pruned_trial_is_not_trained_either(self, tmp_path):
         space = {"train.batch_size": {"type": "categorical", "choices": [4, 8], "when": {}}}
         options = {"min_resource": 1, "reduction_factor": 2}
