@@ -3,7 +3,7 @@
 It replays the study's ledger, hands out trials, and is told what happens to them. Every answer it gives is
 on disk before anybody hears it: each `on_...` method appends to the ledger first and only then tells the
 sampler and the listeners. So a driver killed at any moment is replaced by another one that replays the same
-ledger and goes on.
+ledger and goes on. The pruner alone is asked before an epoch is written, so that its verdict stands in the same record.
 
 The order is teachers, then students whose teacher is trained, then what the sampler proposes. Work already
 done is not done again: a finished trial of this ledger is kept, a finished trial of another study with the
@@ -102,7 +102,6 @@ class Conductor:
         self._retried = {keys.FAILED, keys.DIVERGED} if retry_failed else set()
         self._teachers = TeacherStore(paths)
         self._losses: dict[str, int] = {}
-        self._pruned: set[str] = set()
         self._tried: set[str] = set()
         self._proposals: dict[str, Proposal] = {}
         self._search_trials = search_trials
@@ -117,6 +116,7 @@ class Conductor:
         if fault:
             raise UserError(fault)
         past = [trial.spec for trial in self.history.trials.values() if self._is_of_plan(trial)]
+        self._pruned = {trial.spec.trial_id for trial in self.history.trials.values() if trial.is_to_leave}
         self._same: dict[str, dict[str, None]] = {}  # ids of the trials that are the same training, by fingerprint
         for trial in self.history.trials.values():
             if self._is_of_plan(trial) or (self._is_present(trial.spec) and trial.state == keys.FINISHED):
@@ -240,10 +240,11 @@ class Conductor:
         if trial is None:
             return True
         if epoch not in trial.epochs:
-            data = {"trial_id": trial_id, "attempt": attempt, "epoch": epoch, "metrics": metrics}
+            verdict = {"prune": True} if self._should_prune(trial, epoch, metrics) else {}
+            data = {"trial_id": trial_id, "attempt": attempt, "epoch": epoch, "metrics": metrics, **verdict}
             self._append(keys.EPOCH, data)
             failpoint("after_epoch")
-            if self._should_prune(trial, epoch, metrics):
+            if verdict:
                 self._pruned.add(trial_id)
         must_leave = trial_id in self._pruned or bool(self.stop_reason) or self.is_spent()
         return must_leave or self._is_paused(trial.spec)
@@ -337,7 +338,8 @@ class Conductor:
             data["details"] = outcome.details
         self._append(keys.ENDED, data)
         failpoint("after_ended")
-        self._pruned.discard(trial.spec.trial_id)
+        if state != keys.INTERRUPTED:
+            self._pruned.discard(trial.spec.trial_id)
         if trial.spec.kind == TEACHER:
             self._teachers.release(trial.spec.fingerprint)
         self._tell(trial)
@@ -396,6 +398,9 @@ class Conductor:
     def _answer(self, spec: TrialSpec) -> bool:
         known = self.history.trials.get(spec.trial_id)
         if known is None and not self._is_member(spec) and self._reuse(spec):
+            return True
+        if known is not None and spec.trial_id in self._pruned:  # its driver or worker died before it could leave
+            self._left(known, Outcome(STOPPED))
             return True
         failure = self._teacher_failure(spec)
         if not failure:

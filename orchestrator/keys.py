@@ -47,7 +47,7 @@ STATES = (RUNNING, FINISHED, PRUNED, FAILED, DIVERGED, INTERRUPTED)
 # Events of the study's ledger.
 INVOKED = "invoked"  # one run of the study began: {specification: {...}}
 STARTED = "started"  # {trial: TrialSpec as a mapping, attempt: int}
-EPOCH = "epoch"  # {trial_id, attempt, epoch: int from 1, metrics: {name: number}}
+EPOCH = "epoch"  # {trial_id, attempt, epoch: int from 1, metrics: {name: number}, prune: true where it is to leave}
 ENDED = "ended"  # {trial_id, attempt, state, summary: {name: number}, reason: str, epoch: int (last one done)}
 REUSED = "reused"  # {trial: TrialSpec as a mapping, source: "<study>/<trial id>", summary: {...}}
 EXTENDED = "extended"  # the results ask for more: {trials: [TrialSpec as a mapping, ...]}

@@ -132,6 +132,24 @@ class TestPruners:
             len(by_state[state]) for state in (TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE)
         )
 
+    @pytest.mark.parametrize("dies", ["driver", "worker"])
+    def test_a_verdict_outlives_what_dies_before_the_trial_has_left(self, tmp_path, dies):
+        conductor = open_conductor(pruned("asha"), tmp_path)
+        play(conductor, worse_each_time, limit=1)
+        job = begin(conductor)
+        answers = [conductor.on_epoch(job.trial_id, 1, epoch, {METRIC.name: 0.1}) for epoch in (1, 2)]
+        assert answers == [False, True]
+        if dies == "driver":
+            kill(conductor)
+            conductor = open_conductor(pruned("asha"), tmp_path)
+        else:
+            conductor.on_lost(job.trial_id, 1, "its node is gone")
+        following = conductor.next_trial()
+        assert not isinstance(following, (Wait, type(None)))
+        assert following.number == 2
+        assert conductor.history.trials[job.trial_id].reason == "pruned after epoch 2"
+        assert (stored(tmp_path)[1].state, stored(tmp_path)[1].last_step) == (TrialState.PRUNED, 2)
+
     def test_arms_of_an_ablation_are_never_pruned(self, tmp_path):
         arms = [student(name) for name in ("a", "bb", "ccc")]
         options = with_defaults("asha", {}, 3)
