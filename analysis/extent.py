@@ -73,8 +73,7 @@ def tuning_notes(record: StudyRecord) -> Iterator[str]:
     search = record.specification.get("search") or {}
     if not search.get("refit"):
         return
-    trials = record.trials
-    tuned = trials[(trials["kind"] == "student") & (trials["arm"] == keys.SEARCH_ARM)]
+    tuned = record.searched
     own = tuned[tuned["reused_from"].isna() | (tuned["reused_from"] == "")]
     seconds = float(own[METRICS + SECONDS].sum()) if METRICS + SECONDS in own else 0.0
     states = tuned["state"].value_counts()

@@ -111,7 +111,7 @@ def search_table(record: StudyRecord, allow: Collection[str] = (), top: int = TO
     search, metric = record.specification.get("search"), record.specification["metric"]
     if not search:
         return None
-    trials = record.trials[(record.trials["kind"] == "student") & (record.trials["arm"] == keys.SEARCH_ARM)]
+    trials = record.searched
     each, *others = search_columns(record.specification)
     finished = trials[trials["state"] == keys.FINISHED]
     base = base_trials(record, METRICS + each.stored)

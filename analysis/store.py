@@ -83,6 +83,11 @@ class StudyRecord:
     uri: str
     early: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EPOCH_COLUMNS))
 
+    @property
+    def searched(self) -> pd.DataFrame:
+        """The trials of the study's search; an edited study lists those that it would train another way now."""
+        return _searched(self.trials, self.specification)
+
 
 class Reader(Protocol):
     """One way to get at a store's rows."""
@@ -152,7 +157,8 @@ class Store:
 
     def _early(self, trials: pd.DataFrame, specification: dict[str, Any]) -> pd.DataFrame:
         rungs = (specification.get("search") or {}).get("rungs") or ()
-        searched = trials[(trials["arm"] == SEARCH_ARM) & (trials["state"] == keys.FINISHED)] if rungs else trials[:0]
+        proposed = _searched(trials, specification)
+        searched = proposed[proposed["state"] == keys.FINISHED] if rungs else proposed[:0]
         if searched.empty:
             return pd.DataFrame(columns=EPOCH_COLUMNS)
         epochs = self.epochs(searched, [specification["metric"]["name"]])
@@ -330,6 +336,12 @@ def _present(trials: pd.DataFrame, specification: Mapping[str, Any]) -> pd.DataF
     generation = int(specification.get("generation", 0))
     is_present = trials["trial_id"].map(keys.generation_of) == generation
     return trials[is_present.astype(bool) | (trials["kind"] == "teacher")].reset_index(drop=True)
+
+
+def _searched(trials: pd.DataFrame, specification: Mapping[str, Any]) -> pd.DataFrame:
+    is_searched = (trials["kind"] == "student") & (trials["arm"] == SEARCH_ARM)
+    is_gone = trials["trial_id"].isin(specification.get(keys.SUPERSEDED, ()))
+    return trials[is_searched & ~is_gone]
 
 
 def _cells(recorded: list[tuple[str, dict[str, Any]]], names: Names) -> Cells:

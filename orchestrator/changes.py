@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cdkd import METHOD_VERSION
 from cdkd.config import ConfigError, TrainingConfig, describe, flatten_keys, from_mapping, semantic_mapping
 from orchestrator import keys
+from orchestrator.compiler import search_trial
 from orchestrator.design import refit_arms
+from orchestrator.further import mixture_fault, searched, superseded, trained_now, unsearched
 from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import read_from
 from orchestrator.paths import StudyPaths
-from orchestrator.plan import TEACHER, Plan, TrialSpec
+from orchestrator.plan import TEACHER, Plan, SearchSpec, TrialSpec
 from orchestrator.reuse import finished_students
+from orchestrator.sampler import budget_of
 from orchestrator.teachers import TeacherStore
 
 MOST_NAMED = 3  # options named as the reason of one change
+ANSWERED = (keys.FINISHED, keys.PRUNED, keys.DIVERGED)
+"""States in which a trial of a search has told what there is to know of its configuration."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Standing:
         gone_arms: arms of the last run that are asked for no more.
         invalid: results of the last run that do not fit.
         failed: trials that failed or diverged, by id.
+        superseded: trials of the search that this plan would train another way, by id.
+        answered: trials of the search that are over and count.
         is_first: the study was never run.
     """
 
@@ -50,6 +57,8 @@ class Standing:
     gone_arms: tuple[str, ...]
     invalid: tuple[Invalid, ...]
     failed: frozenset[str]
+    superseded: frozenset[str]
+    answered: int
     is_first: bool
 
     def is_done(self, spec: TrialSpec) -> bool:
@@ -82,13 +91,17 @@ def stand(plan: Plan, history: History, paths: StudyPaths) -> Standing:
     last = _last_arms(plan, history)
     arms = tuple(dict.fromkeys(spec.arm for spec in plan.trials))
     open_trials = [spec for spec in plan.trials if spec.trial_id not in sources]
+    gone = frozenset(superseded(plan, history, search_trial))
+    kept = [trial for trial in searched(plan, history) if trial.spec.trial_id not in gone]
     return Standing(
         sources=sources,
         epochs_done=_epochs_done(plan, history),
         new_arms=tuple(arm for arm in arms if last and arm not in last),
         gone_arms=tuple(arm for arm in last if arm not in arms),
-        invalid=tuple(_invalid(open_trials, plan, history)),
+        invalid=(*_invalid(open_trials, plan, history), *_invalid_searched(plan, history, gone)),
         failed=_failed(plan, history, sources),
+        superseded=gone,
+        answered=sum(trial.state in ANSWERED for trial in kept),
         is_first=not history.specification,
     )
 
@@ -151,6 +164,23 @@ def _invalid(specs: Iterable[TrialSpec], plan: Plan, history: History) -> Iterat
             yield Invalid(spec.arm, spec.seed, why_not(trial, spec, versions))
 
 
+def _invalid_searched(plan: Plan, history: History, gone: frozenset[str]) -> Iterator[Invalid]:
+    """The trials of the search that the last run still counted, or was about to end, and this plan does not."""
+    search, before = plan.search, history.specification.get(keys.SUPERSEDED, ())
+    for trial in searched(plan, history):
+        name, spec = trial.spec.trial_id, trial.spec
+        if search is not None and name in gone and name not in before and trial.state != keys.FAILED:
+            yield Invalid(spec.arm, spec.seed, _why_superseded(plan, search, trial, history.specification))
+
+
+def _why_superseded(plan: Plan, search: SearchSpec, trial: TrialHistory, specification: Mapping[str, Any]) -> str:
+    paths = unsearched(search, trial.spec.overrides)
+    if paths:
+        return f"{', '.join(paths[:MOST_NAMED])} {'is' if len(paths) == 1 else 'are'} searched no more"
+    now = trained_now(plan, trial.spec, search_trial)
+    return "they are no valid configuration now" if now is None else why_not(trial, now, specification)
+
+
 def why_not(trial: TrialHistory, spec: TrialSpec, specification: Mapping[str, Any]) -> str:
     """What makes a finished training another one than the one asked for."""
     before, now = trial.spec, spec
@@ -191,26 +221,29 @@ def _semantic(config: Mapping[str, Any]) -> dict[str, Any]:
         return flatten_keys(config)
 
 
-def change_lines(standing: Standing, trials: Sequence[TrialSpec]) -> list[str]:
+def change_lines(standing: Standing, plan: Plan) -> list[str]:
     """What changed since the last run of the study, in lines; none before the first.
 
     Args:
         standing: of the plan.
-        trials: the plan's.
+        plan: what is asked for; the trials of its search count as many as it proposes.
     """
     if standing.is_first:
         return []
-    reused = sum(map(standing.is_done, trials))
+    reused = sum(map(standing.is_done, plan.trials)) + standing.answered
+    asked = len(plan.trials) + (budget_of(plan.search) if plan.search is not None else 0)
     parts = [f"+{len(standing.new_arms)} {_arms(standing.new_arms)}"] if standing.new_arms else []
     parts += [f"-{len(standing.gone_arms)} {_arms(standing.gone_arms)}"] if standing.gone_arms else []
-    parts.append(f"{reused} of {len(trials)} trials reused")
+    parts.append(f"{reused} of {asked} trials reused")
     grouped: dict[str, list[Invalid]] = {}
     for item in standing.invalid:
         grouped.setdefault(item.reason, []).append(item)
     lines = [f"  {_trials(items)} invalid because {reason}" for reason, items in grouped.items()]
     if standing.invalid:
         parts.append(f"{len(standing.invalid)} invalid")
-    return [f"since the last run: {', '.join(parts)}", *lines]
+    fault = mixture_fault(plan, standing.superseded)
+    refusal = [f"  cdkd run refuses this: {fault}"] if fault else []
+    return [f"since the last run: {', '.join(parts)}", *lines, *refusal]
 
 
 def _arms(names: tuple[str, ...]) -> str:

@@ -3,11 +3,13 @@
 It replays the study's ledger, hands out trials, and is told what happens to them. Every answer it gives is
 on disk before anybody hears it: each `on_...` method appends to the ledger first and only then tells the
 sampler and the listeners. So a driver killed at any moment is replaced by another one that replays the same
-ledger and goes on.
+ledger and goes on. The pruner alone is asked before an epoch is written, so that its verdict stands in the same record.
 
 The order is teachers, then students whose teacher is trained, then what the sampler proposes. Work already
 done is not done again: a finished trial of this ledger is kept, a finished trial of another study with the
-same fingerprint is taken over, and a proposal that was evaluated before is answered from the ledger. The members
+same fingerprint is taken over, and a proposal that was evaluated before is answered from the ledger. A search trial
+that the study as it is now would not train the same way is superseded: it is left as it is and counts for nothing. The
+members
 of a population (orchestrator.population) are always trained: they leave at the end of every interval, and begin
 again once it is decided who goes on from whose state.
 """
@@ -23,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import keys
+from orchestrator.errors import UserError
 from orchestrator.execution import LOST, STOPPED, Job, Outcome
 from orchestrator.failpoints import failpoint
-from orchestrator.further import Refit, RefitTrial, SearchTrials, further_trials
+from orchestrator.further import Refit, RefitTrial, SearchTrials, further_trials, mixture_fault, superseded
 from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import Ledger, Record
 from orchestrator.objectives import Goals, needed, value_of
@@ -33,7 +36,7 @@ from orchestrator.paths import StudyPaths
 from orchestrator.plan import TEACHER, Plan, TrialSpec, of_generation
 from orchestrator.population import WAITS, Exploit, Population, hand_over
 from orchestrator.reuse import finished_students
-from orchestrator.sampler import REJECTED, Evaluation, NoProposal, Proposal, Sampler, proposal_of
+from orchestrator.sampler import REJECTED, Evaluation, NoProposal, Proposal, Sampler, proposal_of, unknown
 from orchestrator.teachers import TeacherStore
 
 logger = logging.getLogger(__name__)
@@ -86,8 +89,11 @@ class Conductor:
             refit_trial: `orchestrator.compiler.refit_trial`; needed when the search is to be refitted.
 
         Raises:
-            UserError: the search names an unknown sampler or pruner, or a wrong option of one.
+            UserError: the search names an unknown sampler or pruner, or a wrong option of one; or it was edited and
+                cannot go on beside what was trained before.
         """
+        if plan.search is not None and search_trials is None:
+            raise ValueError("a plan with a search needs search_trials")
         self.plan = plan
         self.paths = paths
         self.stop_reason = ""
@@ -96,7 +102,6 @@ class Conductor:
         self._retried = {keys.FAILED, keys.DIVERGED} if retry_failed else set()
         self._teachers = TeacherStore(paths)
         self._losses: dict[str, int] = {}
-        self._pruned: set[str] = set()
         self._tried: set[str] = set()
         self._proposals: dict[str, Proposal] = {}
         self._search_trials = search_trials
@@ -106,12 +111,18 @@ class Conductor:
         self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
-        past = [trial.spec for trial in self.history.trials.values() if self._is_present(trial.spec)]
+        self._superseded = superseded(plan, self.history, search_trials)
+        fault = mixture_fault(plan, self._superseded)
+        if fault:
+            raise UserError(fault)
+        past = [trial.spec for trial in self.history.trials.values() if self._is_of_plan(trial)]
+        self._pruned = {trial.spec.trial_id for trial in self.history.trials.values() if trial.is_to_leave}
         self._same: dict[str, dict[str, None]] = {}  # ids of the trials that are the same training, by fingerprint
-        for spec in past:
-            self._same.setdefault(spec.fingerprint, {})[spec.trial_id] = None
+        for trial in self.history.trials.values():
+            if self._is_of_plan(trial) or (self._is_present(trial.spec) and trial.state == keys.FINISHED):
+                self._same.setdefault(trial.spec.fingerprint, {})[trial.spec.trial_id] = None
         self._is_settled = self._is_extended = False
-        searched = [spec for spec in past if spec.number >= 0] if plan.search is not None else []
+        searched = [spec for spec in past if spec.number >= 0]
         self._own = {spec.trial_id: spec for spec in (*plan.teachers, *plan.trials, *searched)}
         teachers = [*(spec for spec in past if spec.kind == TEACHER), *plan.teachers]
         self._teacher_specs = {spec.fingerprint: spec for spec in teachers}
@@ -121,7 +132,7 @@ class Conductor:
 
     def begin(self, specification: dict[str, Any]) -> None:
         """Record that a run of the study begins, with what a table of it needs."""
-        self._append(keys.INVOKED, {"specification": specification})
+        self._append(keys.INVOKED, {"specification": {**specification, keys.SUPERSEDED: self._superseded}})
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` of every record from now on."""
@@ -229,10 +240,11 @@ class Conductor:
         if trial is None:
             return True
         if epoch not in trial.epochs:
-            data = {"trial_id": trial_id, "attempt": attempt, "epoch": epoch, "metrics": metrics}
+            verdict = {"prune": True} if self._should_prune(trial, epoch, metrics) else {}
+            data = {"trial_id": trial_id, "attempt": attempt, "epoch": epoch, "metrics": metrics, **verdict}
             self._append(keys.EPOCH, data)
             failpoint("after_epoch")
-            if self._should_prune(trial, epoch, metrics):
+            if verdict:
                 self._pruned.add(trial_id)
         must_leave = trial_id in self._pruned or bool(self.stop_reason) or self.is_spent()
         return must_leave or self._is_paused(trial.spec)
@@ -326,7 +338,8 @@ class Conductor:
             data["details"] = outcome.details
         self._append(keys.ENDED, data)
         failpoint("after_ended")
-        self._pruned.discard(trial.spec.trial_id)
+        if state != keys.INTERRUPTED:
+            self._pruned.discard(trial.spec.trial_id)
         if trial.spec.kind == TEACHER:
             self._teachers.release(trial.spec.fingerprint)
         self._tell(trial)
@@ -386,6 +399,9 @@ class Conductor:
         known = self.history.trials.get(spec.trial_id)
         if known is None and not self._is_member(spec) and self._reuse(spec):
             return True
+        if known is not None and spec.trial_id in self._pruned:  # its driver or worker died before it could leave
+            self._left(known, Outcome(STOPPED))
+            return True
         failure = self._teacher_failure(spec)
         if not failure:
             return False
@@ -433,6 +449,9 @@ class Conductor:
         """Whether a trial is of the study as it was last begun afresh; teachers always are."""
         return spec.kind == TEACHER or spec.generation == self.plan.generation
 
+    def _is_of_plan(self, trial: TrialHistory) -> bool:
+        return self._is_present(trial.spec) and trial.spec.trial_id not in self._superseded
+
     def _other_studies(self) -> dict[str, tuple[str, TrialHistory]]:
         """Finished students of the other studies: where each is, by fingerprint."""
         if self._elsewhere is None:
@@ -478,8 +497,12 @@ class Conductor:
         return next((spec for spec in self._waiting if self._is_ready(spec)), None)
 
     def _next_proposal(self) -> TrialSpec | None:
-        """Ask the sampler, unless a proposal is still waiting to begin."""
-        while self.remaining_proposals() and not any(self._is_proposal(spec) for spec in self._waiting):
+        """Ask the sampler where nothing that waits can begin.
+
+        Proposals may wait for a twin that runs, or for their own teacher. No more than one of them waits beyond the
+        number of trials that run, so that twins do not use up the search while its first results are to come.
+        """
+        while self.remaining_proposals() and self._parked() <= len(self.running()):
             self._propose()
             self._settle()
             found = self._next_waiting()
@@ -487,13 +510,16 @@ class Conductor:
                 return found
         return None
 
+    def _parked(self) -> int:
+        return sum(map(self._is_proposal, self._waiting))
+
     def _propose(self) -> None:
         from cdkd.config import ConfigError
         from cdkd.data.errors import DataError
 
         proposer = self._population or self._sampler
-        if proposer is None or self._search_trials is None:
-            raise ValueError("a plan with a search needs search_trials")
+        assert proposer is not None
+        assert self._search_trials is not None
         try:
             proposal = proposer.ask()
         except NoProposal as error:
@@ -719,9 +745,11 @@ class Conductor:
             if not self._is_present(trial.spec):
                 continue
             proposal = proposal_of(record.data["search"])
+            is_known = self._is_of_plan(trial)
             for each in proposal.rejected:
-                found.setdefault(each.number, (each, Evaluation(each.number, "", REJECTED)))
-            found.setdefault(proposal.number, (proposal, self._evaluation(trial)))
+                answer = Evaluation(each.number, "", REJECTED if is_known else keys.SUPERSEDED)
+                found.setdefault(each.number, (each if is_known else unknown(each), answer))
+            found.setdefault(proposal.number, (proposal if is_known else unknown(proposal), self._evaluation(trial)))
         return [found[number] for number in sorted(found)]
 
     def _reports(self, records: list[Record]) -> list[tuple[int, int, float]]:
@@ -730,11 +758,13 @@ class Conductor:
         for record in records:
             trial = self.history.trials.get(record.data.get("trial_id", "")) if record.event == keys.EPOCH else None
             value = record.data["metrics"].get(self.plan.metric.name) if trial is not None else None
-            if trial is not None and trial.spec.number >= 0 and self._is_present(trial.spec) and value is not None:
+            if trial is not None and trial.spec.number >= 0 and self._is_of_plan(trial) and value is not None:
                 seen.setdefault((trial.spec.number, record.data["epoch"]), value)
         return [(number, epoch, value) for (number, epoch), value in seen.items()]
 
     def _evaluation(self, trial: TrialHistory) -> Evaluation:
+        if trial.spec.trial_id in self._superseded:
+            return Evaluation(trial.spec.number, trial.spec.trial_id, keys.SUPERSEDED)
         is_open = trial.state in (keys.RUNNING, keys.INTERRUPTED, *self._retried)
         state = keys.RUNNING if is_open and trial.spec.trial_id not in self._tried else trial.state
         goals = self._goals

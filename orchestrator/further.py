@@ -1,20 +1,26 @@
 """The trials that come into being while a study runs: further repeats, and the refit of a search that is over.
 
-Both follow from the plan and the results alone, so that a driver that replays the ledger asks for the same.
+And of the trials that a search proposed, those that an edited study would not train the same way.
+
+All follow from the plan and the results alone, so that a driver that replays the ledger asks for the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cdkd.config import ConfigError
+from cdkd.data.errors import DataError
 from orchestrator import keys
 from orchestrator.design import refit_arms
 from orchestrator.history import History, TrialHistory
 from orchestrator.objectives import Goals, value_of
-from orchestrator.plan import Block, Plan, TrialSpec
+from orchestrator.plan import Block, Plan, SearchSpec, TrialSpec
+from orchestrator.population import SCHEDULE
 from orchestrator.repeats import repeats_due
+from orchestrator.search_options import canonical
 
 RefitTrial = Callable[[Plan, str, int, dict[str, Any]], tuple[TrialSpec, TrialSpec | None]]
 """Makes the training of an arm and seed from overrides that the search proposed, and the teacher it needs."""
@@ -77,7 +83,8 @@ def _refits(plan: Plan, history: History, refit: Refit) -> list[TrialSpec]:
     asked = plan.search.refit if plan.search is not None else None
     if asked is None:
         return []
-    best = ranked(plan, (trial for trial in history.trials.values() if is_of_plan(plan, trial, refit.search_trial)))
+    finished = [trial for trial in searched(plan, history) if trial.state == keys.FINISHED]
+    best = ranked(plan, (trial for trial in finished if is_of_plan(plan, trial.spec, refit.search_trial)))
     return [
         refit.refit_trial(plan, arm, seed, trial.spec.overrides)[0]
         for seed in asked.seeds
@@ -85,11 +92,60 @@ def _refits(plan: Plan, history: History, refit: Refit) -> list[TrialSpec]:
     ]
 
 
-def is_of_plan(plan: Plan, trial: TrialHistory, search_trial: SearchTrials) -> bool:
+def searched(plan: Plan, history: History) -> list[TrialHistory]:
+    """The trials that a search of the study proposed since it was last begun afresh."""
+    trials = history.trials.values()
+    return [trial for trial in trials if trial.spec.number >= 0 and trial.spec.generation == plan.generation]
+
+
+def superseded(plan: Plan, history: History, search_trial: SearchTrials | None) -> list[str]:
+    """The ids of the trials of a search that the plan as it is now would not train the same way.
+
+    Args:
+        plan: the study's.
+        history: of this study.
+        search_trial: how trials are made; needed where the plan has a search.
+    """
+    found = [trial.spec for trial in searched(plan, history)]
+    return [spec.trial_id for spec in found if search_trial is None or not is_of_plan(plan, spec, search_trial)]
+
+
+def is_of_plan(plan: Plan, spec: TrialSpec, search_trial: SearchTrials) -> bool:
     """Whether the plan as it is now would train this trial of its search the same way."""
-    if trial.spec.number < 0 or trial.state != keys.FINISHED or trial.spec.generation != plan.generation:
+    if plan.search is None or unsearched(plan.search, spec.overrides):
         return False
-    return search_trial(plan, trial.spec.number, trial.spec.overrides)[0].fingerprint == trial.spec.fingerprint
+    now = trained_now(plan, spec, search_trial)
+    return (now.fingerprint if now is not None else "") == spec.fingerprint  # "": was no valid configuration
+
+
+def unsearched(search: SearchSpec, overrides: Mapping[str, Any]) -> list[str]:
+    """The options that a proposal set and that the search varies no more."""
+    return [path for path in overrides if path not in search.space and (path != SCHEDULE or search.pbt is None)]
+
+
+def trained_now(plan: Plan, spec: TrialSpec, search_trial: SearchTrials) -> TrialSpec | None:
+    """What the plan as it is now makes of a proposal; None when that is no valid configuration."""
+    try:
+        return search_trial(plan, spec.number, spec.overrides)[0]
+    except (ConfigError, DataError):
+        return None
+
+
+def mixture_fault(plan: Plan, gone: Collection[str]) -> str:
+    """Why a search cannot go on beside trials of another configuration; empty where it can.
+
+    Args:
+        plan: the study's.
+        gone: ids of those trials (`superseded`).
+    """
+    if plan.search is None or not gone:
+        return ""
+    begun = f"{plan.study}: the search holds trials of another configuration ({len(gone)})"
+    if plan.search.pbt is not None:
+        return f"{begun}, and the members of a population train together: cdkd run --fresh begins it anew"
+    if canonical(plan.search.sampler) == "brute_force":
+        return f"{begun}, and sampler brute_force proposes nothing twice: cdkd run --fresh begins it anew"
+    return ""
 
 
 def ranked(plan: Plan, trials: Iterable[TrialHistory]) -> list[TrialHistory]:

@@ -47,6 +47,7 @@ class TrialHistory:
         devices: `cpus` and `gpus` that its latest attempt held.
         invocation: the specification in force when it began.
         ended: when it reached its state (the last sign of life, if it was interrupted); None while it runs.
+        is_to_leave: the pruner has said so, and the trial has not ended since.
         lineage: of a population's member: whose states it went on from, in order. Its `epochs` are those that it
             trained itself, also where it was sent back on another's path afterwards.
     """
@@ -63,6 +64,7 @@ class TrialHistory:
     ended: float | None = None
     devices: dict[str, float] = field(default_factory=dict)
     invocation: dict[str, Any] = field(default_factory=dict)
+    is_to_leave: bool = False
     lineage: list[Descent] = field(default_factory=list)
 
     @property
@@ -203,6 +205,7 @@ class History:
         if trial is None or epoch in trial.epochs:
             return ()
         trial.epochs[epoch] = record.data["metrics"]
+        trial.is_to_leave |= bool(record.data.get("prune"))
         trial.epoch_times[epoch] = record.time
         if record.data["attempt"] > 0:
             hours = record.data["metrics"].get(SECONDS, 0.0) / 3600
@@ -216,6 +219,7 @@ class History:
         if trial is None or data["attempt"] < trial.attempt:
             return ()  # a superseded attempt that ends late has no say
         trial.state, trial.ended = data["state"], record.time
+        trial.is_to_leave &= trial.state == keys.INTERRUPTED
         trial.summary, trial.reason = data.get("summary", {}), data.get("reason", "")
         return (data["trial_id"],)
 

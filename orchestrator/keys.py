@@ -23,6 +23,7 @@ REVISION = "cdkd.revision"
 REUSED_FROM = "cdkd.reused_from"  # "<study>/<trial id>" of the run this result was taken from
 REASON = "cdkd.reason"  # why a trial failed, one line
 INSTANCES = "instances_*.npz"  # artifacts of a child run: scores of single persons, a file for each split
+SUPERSEDED = "superseded"  # in a specification: ids of search trials that the study as it is now trains another way
 SPECIFICATION = "specification.json"  # artifact of the parent run: what a table needs (see StudySpecification)
 PARENT = "mlflow.parentRunId"
 LINEAGE = "cdkd.lineage"  # of a population's member: JSON [[first epoch, trial id that trained it], ...]
@@ -46,7 +47,7 @@ STATES = (RUNNING, FINISHED, PRUNED, FAILED, DIVERGED, INTERRUPTED)
 # Events of the study's ledger.
 INVOKED = "invoked"  # one run of the study began: {specification: {...}}
 STARTED = "started"  # {trial: TrialSpec as a mapping, attempt: int}
-EPOCH = "epoch"  # {trial_id, attempt, epoch: int from 1, metrics: {name: number}}
+EPOCH = "epoch"  # {trial_id, attempt, epoch: int from 1, metrics: {name: number}, prune: true where it is to leave}
 ENDED = "ended"  # {trial_id, attempt, state, summary: {name: number}, reason: str, epoch: int (last one done)}
 REUSED = "reused"  # {trial: TrialSpec as a mapping, source: "<study>/<trial id>", summary: {...}}
 EXTENDED = "extended"  # the results ask for more: {trials: [TrialSpec as a mapping, ...]}

@@ -117,7 +117,8 @@ def standing(history: History, now: float, invoked: float) -> Standing:
 def _present(history: History) -> list[TrialHistory]:
     """The trials of the present plan: earlier versions of the study may have left others."""
     wanted = {*history.specification.get("trials", ()), *history.specification.get("teachers", ())}
-    trials = history.trials.values()
+    gone = set(history.specification.get(keys.SUPERSEDED, ()))
+    trials = [trial for name, trial in history.trials.items() if name not in gone]
     return [
         trial
         for trial in trials

@@ -11,6 +11,10 @@ A proposal that breaks a rule between options (`search.constraints`) is told to 
 its attribute `constraint`, and the sampler is asked again under the next number; the proposal that is kept carries
 those before it into the ledger. After SAMPLED of them in a row the options are drawn at random, after TRIES the
 search ends.
+
+A proposal that was trained with a configuration of the study as it was before an edit keeps its number and is told as
+failed too, with the attribute `superseded` and without parameters or anything that a sampler left on it: to the sampler
+it was never proposed.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ _DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {"max": "maximize",
 CONSTRAINT = "constraint"
 EXCESS = "excess"
 REJECTED = "rejected"
+ANOTHER = "another configuration"
 TRIES = 100
 SAMPLED = 50
 QMC, PARENTS = "qmc:", ":parent:"
@@ -88,7 +93,7 @@ class Evaluation:
     Attributes:
         number: Optuna's trial number.
         trial_id: ours; empty for a proposal that broke a constraint.
-        state: one of orchestrator.keys (`running` while it is open), or REJECTED.
+        state: one of orchestrator.keys (`running` while it is open), REJECTED or keys.SUPERSEDED.
         values: of the objectives in their order; empty where they were not all reported.
         excess: by how much each limit is exceeded, in the order of the limits; 0 or less where it is kept.
     """
@@ -104,6 +109,11 @@ def proposal_of(mapping: Mapping[str, Any]) -> Proposal:
     """The Proposal that a ledger's mapping holds."""
     rejected = tuple(proposal_of(each) for each in mapping.get("rejected", ()))
     return Proposal(**{**mapping, "rejected": rejected})
+
+
+def unknown(proposal: Proposal) -> Proposal:
+    """A superseded proposal as the sampler is to know of it: by its number alone."""
+    return Proposal(proposal.number, {}, params={}, distributions={}, attributes={}, study_attributes={})
 
 
 class NoProposal(Exception):
@@ -190,10 +200,10 @@ class Sampler:
         return proposal
 
     def _count(self) -> None:
-        """How many proposals there are, and how many of them kept the constraints. Nobody else writes the file."""
+        """How many proposals there are, and how many of them count. Nobody else writes the file."""
         trials = self._study.get_trials(deepcopy=False)
         self._asked = len(trials)
-        self._kept = sum(CONSTRAINT not in trial.user_attrs for trial in trials)
+        self._kept = sum(not {CONSTRAINT, keys.SUPERSEDED} & trial.user_attrs.keys() for trial in trials)
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """The trial's overrides.
@@ -466,6 +476,7 @@ def _is_same(
         and trial.params == proposal.params
         and trial.user_attrs.get(TRIAL_ID, "") == evaluation.trial_id
         and trial.user_attrs.get(CONSTRAINT, "") == proposal.broken
+        and (keys.SUPERSEDED in trial.user_attrs) == (evaluation.state == keys.SUPERSEDED)
         and tuple(trial.user_attrs.get(EXCESS, ())) == evaluation.excess
         and trial.intermediate_values == steps
         and (not is_complete or tuple(trial.values) == evaluation.values)
@@ -480,9 +491,16 @@ def _running_trial(proposal: Proposal, evaluation: Evaluation) -> optuna.trial.F
         state=optuna.trial.TrialState.RUNNING,
         params=proposal.params,
         distributions={name: json_to_distribution(text) for name, text in proposal.distributions.items()},
-        user_attrs={CONSTRAINT: proposal.broken} if proposal.broken else {TRIAL_ID: evaluation.trial_id},
+        user_attrs=_marks(proposal, evaluation),
         system_attrs=proposal.attributes,
     )
+
+
+def _marks(proposal: Proposal, evaluation: Evaluation) -> dict[str, str]:
+    if proposal.broken:
+        return {CONSTRAINT: proposal.broken}
+    superseded = {keys.SUPERSEDED: ANOTHER} if evaluation.state == keys.SUPERSEDED else {}
+    return {TRIAL_ID: evaluation.trial_id, **superseded}
 
 
 @contextmanager

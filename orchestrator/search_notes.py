@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,19 +106,17 @@ def drop_notes(study: Study) -> list[str]:
     ]
 
 
-def full_trials(history: History, generation: int) -> list[TrialHistory]:
+def full_trials(history: History, generation: int, gone: Collection[str] = ()) -> list[TrialHistory]:
     """The trials of a study's search that were trained to the end, each training once.
 
     Args:
         history: of the study.
         generation: of the plan.
+        gone: ids of trials that the plan would train another way (`orchestrator.further.superseded`).
     """
-    found = {
-        trial.spec.fingerprint: trial
-        for trial in history.trials.values()
-        if trial.state == keys.FINISHED and trial.spec.number >= 0 and trial.spec.generation == generation
-    }
-    return list(found.values())
+    present = [trial for trial in history.trials.values() if trial.spec.generation == generation]
+    finished = [trial for trial in present if trial.state == keys.FINISHED and trial.spec.number >= 0]
+    return list({trial.spec.fingerprint: trial for trial in finished if trial.spec.trial_id not in gone}.values())
 
 
 def doubts(search: SearchSpec, metric: Metric, full: Sequence[TrialHistory]) -> list[str]:

@@ -163,8 +163,7 @@ class Source:
         """
         if not self.record.specification.get("search"):
             raise NotDrawable("the study has no search")
-        trials = self.record.trials
-        trials = trials[(trials["kind"] == "student") & (trials["arm"] == keys.SEARCH_ARM)]
+        trials = self.record.searched
         self.check(trials[trials["state"] == keys.FINISHED])
         return trials.reset_index(drop=True)
 

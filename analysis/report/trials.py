@@ -62,9 +62,8 @@ def _arms(record: StudyRecord) -> pd.DataFrame:
 
 
 def _searched(record: StudyRecord) -> pd.DataFrame:
-    trials = record.trials
-    is_searched = (trials["kind"] == "student") & (trials["arm"] == keys.SEARCH_ARM)
-    return trials[is_searched & bool(record.specification.get("search"))].assign(role=SEARCHED)
+    trials = record.searched if record.specification.get("search") else record.trials[:0]
+    return trials.assign(role=SEARCHED)
 
 
 def _teachers(record: StudyRecord) -> pd.DataFrame:

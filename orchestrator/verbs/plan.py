@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(plan, arm, standing) for arm in dict.fromkeys(spec.arm for spec in plan.trials)]
     rows += [_teacher_row(spec, standing) for spec in plan.teachers]
     print_table(HEADINGS, rows)
-    _say([*_notes(study, plan, standing, history), *change_lines(standing, plan.trials)])
+    _say([*_notes(study, plan, standing, history), *change_lines(standing, plan)])
     print_price(plan, history, standing, paths, pilot=args.pilot)
     return 0
 
@@ -127,11 +127,11 @@ def _notes(study: Study, plan: Plan, standing: Standing, history: History) -> li
     if plan.search:
         notes += search_notes(plan.search)
         notes += drop_notes(study)
-        notes += doubts(plan.search, plan.metric, full_trials(history, plan.generation))
+        notes += doubts(plan.search, plan.metric, full_trials(history, plan.generation, standing.superseded))
     notes += [f"warning: {line}" for line in warnings(study)]
     open_trials = [spec for spec in plan.trials if not standing.is_done(spec)]
     students = len(plan.trials) + (plan.search.trials if plan.search else 0)
-    done = len(plan.trials) - len(open_trials)
+    done = len(plan.trials) - len(open_trials) + standing.answered
     of_them = f", {done} of them done" if done else ""
     notes.append(
         f"{students} student trainings{of_them}, {len(plan.teachers)} teachers, {student_epochs(plan)} student epochs"

@@ -9,7 +9,7 @@ from orchestrator.changes import Standing
 from orchestrator.compiler import search_trial
 from orchestrator.conductor import BUDGETS
 from orchestrator.errors import UserError
-from orchestrator.further import OPEN, further_trials
+from orchestrator.further import OPEN, further_trials, searched
 from orchestrator.history import History
 from orchestrator.machine import machine
 from orchestrator.paths import StudyPaths
@@ -77,15 +77,14 @@ def jobs_left(plan: Plan, history: History, standing: Standing) -> tuple[Jobs, J
     rest = [spec for spec in plan.reserve if spec.trial_id not in asked]
     possible = [_job(spec, standing) for spec in rest if standing.is_left(spec)]
     if plan.search is not None:
-        certain += _search_jobs(plan, plan.search, history)
+        certain += _search_jobs(plan, plan.search, history, standing)
     return certain, possible
 
 
-def _search_jobs(plan: Plan, search: SearchSpec, history: History) -> list[tuple[TrialSpec, int]]:
+def _search_jobs(plan: Plan, search: SearchSpec, history: History, standing: Standing) -> list[tuple[TrialSpec, int]]:
     sample = search_trial(plan, 0, {})[0]
     whole = int(sample.config["train"]["epochs"])
-    present = [trial for trial in history.trials.values() if trial.spec.generation == plan.generation]
-    proposed = [trial for trial in present if trial.spec.number >= 0]
+    proposed = [trial for trial in searched(plan, history) if trial.spec.trial_id not in standing.superseded]
     begun = [(trial.spec, whole - trial.last_epoch) for trial in proposed if trial.state in OPEN]
     left = max(0, budget_of(search) - len(proposed)) + _refits_left(plan, history)
     return [*begun, *([(sample, whole)] * left)]

@@ -192,3 +192,17 @@ def test_the_rank_correlation_of_early_epochs_is_of_full_trials_each_training_on
     assert table.ranks[0].rho < table.ranks[1].rho < 1
     remarks = search_sheet(table).remarks
     assert any(line.startswith("Rank correlation of early epochs") and "(n = 23)" in line for line in remarks)
+
+
+def test_trials_that_the_study_would_train_another_way_now_are_not_of_the_search(workbench: Workbench) -> None:
+    specification = specification_of("superseded", search=SEARCH | {"rungs": [1]}) | {"superseded": ["search-0"]}
+    builder = workbench.study("superseded", specification)
+    for index in range(2):
+        builder.trial("search", 0, best(0.9 - 0.1 * index), trial_id=f"search-{index}", epochs={"val/pckh@0.5": [0.5]})
+    record = workbench.read("superseded")
+    table = search_table(record)
+    assert table is not None
+    assert [trial.trial_id for trial in table.trials] == ["search-1"]
+    assert table.counts == {"finished": 1}
+    assert set(record.early["trial_id"]) == {"search-1"}
+    assert len(record.trials) == 2  # a run stays to be found by its id

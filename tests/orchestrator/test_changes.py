@@ -9,7 +9,7 @@ import pytest
 
 from cdkd import METHOD_VERSION
 from orchestrator.changes import change_lines, past_of, stand
-from orchestrator.compiler import begun_afresh, compile_study
+from orchestrator.compiler import begun_afresh, compile_study, search_trial
 from orchestrator.conductor import Conductor
 from orchestrator.execution import Job
 from orchestrator.ledger import Ledger
@@ -17,6 +17,7 @@ from orchestrator.paths import StudyPaths
 from orchestrator.plan import Plan
 from orchestrator.specification import specification
 from orchestrator.study import load_study
+from orchestrator.verbs.pricing import jobs_left
 from tests.orchestrator.plans import kill, play
 
 BASE = """\
@@ -52,7 +53,7 @@ def flat(job: Job, epoch: int) -> float:
 def run(plan: Plan, results: Path, limit: int = 100) -> None:
     """Play a plan as `cdkd run` would."""
     paths = StudyPaths(results, plan.study)
-    conductor = Conductor(plan, Ledger.open(paths.ledger, writer=True), paths)
+    conductor = Conductor(plan, Ledger.open(paths.ledger, writer=True), paths, search_trials=search_trial)
     conductor.begin(specification(plan))
     play(conductor, flat, limit=limit)
     kill(conductor)
@@ -60,7 +61,7 @@ def run(plan: Plan, results: Path, limit: int = 100) -> None:
 
 def lines(plan: Plan, results: Path) -> list[str]:
     paths = StudyPaths(results, plan.study)
-    return change_lines(stand(plan, past_of(paths), paths), plan.trials)
+    return change_lines(stand(plan, past_of(paths), paths), plan)
 
 
 def test_before_the_first_run_nothing_has_changed(tmp_path: Path) -> None:
@@ -160,3 +161,53 @@ def test_interrupted_trainings_keep_their_epochs(tmp_path: Path) -> None:
     conductor.on_epoch(job.trial_id, job.attempt, 1, {})
     kill(conductor)
     assert stand(plan, past_of(paths), paths).epochs_done == {plan.trials[0].trial_id: 1}
+
+
+SEARCH = """\
+study: searching
+base: tiny
+metric: {name: val/pckh@0.5}
+set: {distill.sape.enabled: false, distill.cca.enabled: false}
+search: {space: {train.learning_rate: {low: 0.0001, high: 0.01, log: true}}, trials: 3}
+"""
+EPOCHS = "train.epochs=3"
+
+
+def test_trials_of_a_search_are_counted(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SEARCH)
+    run(plan, tmp_path / "r", limit=2)
+    assert lines(plan, tmp_path / "r") == ["since the last run: 2 of 3 trials reused"]
+    assert priced(plan, tmp_path / "r") == [2]
+
+
+def test_trials_of_a_search_with_another_configuration_are_invalid(tmp_path: Path) -> None:
+    run(planned(tmp_path, SEARCH), tmp_path / "r")
+    longer = planned(tmp_path, SEARCH, EPOCHS)
+    assert lines(longer, tmp_path / "r") == [
+        "since the last run: 0 of 3 trials reused, 3 invalid",
+        "  3 trials (search; seed 0) invalid because train.epochs 2 to 3 changed",
+    ]
+    assert priced(longer, tmp_path / "r") == [3, 3, 3]
+    run(longer, tmp_path / "r", limit=1)
+    assert lines(longer, tmp_path / "r") == ["since the last run: 1 of 3 trials reused"]
+    elsewhere = SEARCH.replace(
+        "train.learning_rate: {low: 0.0001, high: 0.01, log: true}", "simcc.label_smoothing: {low: 0.1, high: 0.3}"
+    )
+    assert "  1 trial (search; seed 0) invalid because train.learning_rate is searched no more" in lines(
+        planned(tmp_path, elsewhere, EPOCHS), tmp_path / "r"
+    )
+
+
+def test_a_population_that_the_run_would_refuse_is_said_to_be(tmp_path: Path) -> None:
+    text = SEARCH.replace("trials: 3", "trials: 3, pbt: {interval: 1}")
+    run(planned(tmp_path, text), tmp_path / "r", limit=1)
+    assert lines(planned(tmp_path, text, EPOCHS), tmp_path / "r")[-1].startswith(
+        "  cdkd run refuses this: searching: the search holds"
+    )
+
+
+def priced(plan: Plan, results: Path) -> list[int]:
+    """The epochs of every training that is left."""
+    paths = StudyPaths(results, plan.study)
+    history = past_of(paths)
+    return [epochs for _, epochs in jobs_left(plan, history, stand(plan, history, paths))[0]]

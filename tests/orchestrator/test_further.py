@@ -253,7 +253,11 @@ def test_results_of_an_edited_study_are_not_refitted(tmp_path: Path) -> None:
         searched(), base={**first.plan.base, "train": {**first.plan.base["train"], "epochs": 5}}
     )
     again = open_conductor(longer, tmp_path, refit_trial=refit_trial)
-    assert not [name for name in play(again, by_rate) if name.startswith("best")]
+    begun = play(again, by_rate)
+    refitted = [again.history.trials[name].spec for name in begun if name.startswith("best")]
+    proposed = [again.history.trials[name].spec for name in begun if name.startswith("search")]
+    assert [spec.number for spec in proposed] == [5, 6, 7, 8, 9]
+    assert {str(spec.overrides) for spec in refitted} < {str(spec.overrides) for spec in proposed}
 
 
 def test_a_proposal_that_was_no_configuration_belongs_to_its_generation(tmp_path: Path) -> None:

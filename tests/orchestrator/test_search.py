@@ -13,11 +13,14 @@ from optuna.trial import TrialState
 from cdkd.config import resolve, to_mapping
 from orchestrator import keys
 from orchestrator.compiler import search_trial
-from orchestrator.conductor import WAIT, Conductor
+from orchestrator.conductor import WAIT, Conductor, Wait
+from orchestrator.errors import UserError
 from orchestrator.execution import Job
 from orchestrator.plan import Plan, SearchSpec
+from orchestrator.progress import standing
 from orchestrator.sampler import proposal_seed
 from orchestrator.search_options import rungs, with_defaults
+from orchestrator.specification import specification
 from tests.orchestrator.plans import (
     BASE,
     METRIC,
@@ -31,6 +34,7 @@ from tests.orchestrator.plans import (
     states,
     student,
 )
+from tests.orchestrator.populations import population_plan
 from tests.orchestrator.test_sampler import stored, worse_each_time
 
 EPOCHS = 9
@@ -127,6 +131,24 @@ class TestPruners:
         assert sum(map(len, by_state.values())) == sum(
             len(by_state[state]) for state in (TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE)
         )
+
+    @pytest.mark.parametrize("dies", ["driver", "worker"])
+    def test_a_verdict_outlives_what_dies_before_the_trial_has_left(self, tmp_path, dies):
+        conductor = open_conductor(pruned("asha"), tmp_path)
+        play(conductor, worse_each_time, limit=1)
+        job = begin(conductor)
+        answers = [conductor.on_epoch(job.trial_id, 1, epoch, {METRIC.name: 0.1}) for epoch in (1, 2)]
+        assert answers == [False, True]
+        if dies == "driver":
+            kill(conductor)
+            conductor = open_conductor(pruned("asha"), tmp_path)
+        else:
+            conductor.on_lost(job.trial_id, 1, "its node is gone")
+        following = conductor.next_trial()
+        assert not isinstance(following, (Wait, type(None)))
+        assert following.number == 2
+        assert conductor.history.trials[job.trial_id].reason == "pruned after epoch 2"
+        assert (stored(tmp_path)[1].state, stored(tmp_path)[1].last_step) == (TrialState.PRUNED, 2)
 
     def test_arms_of_an_ablation_are_never_pruned(self, tmp_path):
         arms = [student(name) for name in ("a", "bb", "ccc")]
@@ -238,6 +260,16 @@ class TestTwins:
         distinct = {repr(sorted(trial.spec.overrides.items())) for trial in conductor.history.trials.values()}
         assert len(begun) == len(distinct) == 3
 
+    def test_a_twin_that_waits_does_not_hold_up_other_proposals_and_few_wait(self, tmp_path):
+        space = {"train.batch_size": {"type": "int", "low": 2, "high": 3, "log": False, "step": None, "when": {}}}
+        known = tuple({"train.batch_size": size} for size in (2, 2, 3, 2, 2, 2, 2))
+        plan = long_plan(learning_rates(space=space, trials=7, enqueue=known))
+        conductor = open_conductor(plan, tmp_path, search_trials=search_trial)
+        jobs = [begin(conductor), begin(conductor)]
+        assert [job.config["train"]["batch_size"] for job in jobs] == [2, 3]
+        assert conductor.next_trial() is WAIT
+        assert conductor.remaining_proposals() == 2  # two run, the first twin and two more wait
+
     def test_a_twin_of_a_pruned_trial_is_not_trained_either(self, tmp_path):
         space = {"train.batch_size": {"type": "categorical", "choices": [4, 8], "when": {}}}
         options = {"min_resource": 1, "reduction_factor": 2}
@@ -251,3 +283,123 @@ class TestTwins:
 
         assert len(play(conductor, better_first)) == 2
         assert {trial.state for trial in stored(tmp_path)} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+KNOWN = {"train.learning_rate": 3e-3}
+
+
+def edited(plan: Plan, **train: Any) -> Plan:
+    return dataclasses.replace(plan, base={**plan.base, "train": {**plan.base["train"], **train}})
+
+
+def begun_numbers(conductor: Conductor, **options: Any) -> list[int]:
+    return [conductor.history.trials[name].spec.number for name in play(conductor, quality, **options)]
+
+
+class TestAnEditedStudy:
+    """Results of another configuration are not those of the search: it begins anew under numbers of its own."""
+
+    def test_trials_of_another_configuration_are_neither_told_nor_counted(self, tmp_path):
+        plan = make_plan(search=learning_rates(trials=3, enqueue=(KNOWN,)))
+        first = open_conductor(plan, tmp_path)
+        assert begun_numbers(first) == [0, 1, 2]
+        kill(first)
+        second = open_conductor(edited(plan, epochs=2), tmp_path)
+        assert second.remaining_proposals() == 3
+        assert begun_numbers(second) == [3, 4, 5]
+        assert second.history.trials["search-0003"].spec.overrides == KNOWN
+        told = stored(tmp_path)
+        assert [trial.state for trial in told] == [TrialState.FAIL] * 3 + [TrialState.COMPLETE] * 3
+        assert [trial.user_attrs.get("superseded", "") for trial in told] == ["another configuration"] * 3 + [""] * 3
+        assert [bool(trial.params) for trial in told] == [False] * 3 + [True] * 3
+        kill(second)
+        before = (tmp_path / "tiny" / "optuna.db").read_bytes()
+        third = open_conductor(edited(plan, epochs=2), tmp_path)
+        assert third.next_trial() is None
+        assert (tmp_path / "tiny" / "optuna.db").read_bytes() == before
+        assert third.history.specification["superseded"] == ["search-0000", "search-0001", "search-0002"]
+
+    def test_a_study_that_is_edited_back_has_its_results_again(self, tmp_path):
+        plan = make_plan(search=learning_rates(trials=3, enqueue=(KNOWN,)))
+        for each, begun in ((plan, [0, 1, 2]), (edited(plan, epochs=2), [3, 4, 5]), (plan, [])):
+            conductor = open_conductor(each, tmp_path)
+            assert begun_numbers(conductor) == begun
+            kill(conductor)
+        assert [trial.state for trial in stored(tmp_path)] == [TrialState.COMPLETE] * 3 + [TrialState.FAIL] * 3
+
+    def test_an_interrupted_trial_does_not_go_on_with_the_old_configuration(self, tmp_path):
+        plan = make_plan(search=learning_rates(trials=2))
+        first = open_conductor(plan, tmp_path)
+        job = begin(first)
+        first.on_epoch(job.trial_id, job.attempt, 1, {METRIC.name: 0.5})
+        kill(first)
+        second = open_conductor(edited(plan, epochs=2), tmp_path)
+        assert begun_numbers(second) == [1, 2]
+        assert second.left_out() == []
+
+    def test_a_rejected_proposal_is_superseded_with_the_one_that_followed_it(self, tmp_path):
+        rule = {"left": "train.learning_rate", "op": "<", "right": 3e-3, "is_path": False, "when": {}}
+        plan = make_plan(search=learning_rates(trials=3, constraints=(rule,), sampler="random"))
+        for each in (plan, edited(plan, epochs=2)):
+            conductor = open_conductor(each, tmp_path)
+            assert len(play(conductor, quality)) == 3
+            kill(conductor)
+        told = stored(tmp_path)
+        assert any("constraint" in trial.user_attrs for trial in told)
+        marked = ["superseded" in trial.user_attrs for trial in told]
+        assert marked == sorted(marked, reverse=True)
+        assert marked.count(False) == 3 + sum("constraint" in trial.user_attrs for trial in told)
+
+    @pytest.mark.parametrize("sampler", ["grid", "qmc"])
+    def test_a_series_begins_at_its_first_point_again(self, tmp_path, sampler):
+        space = {"train.batch_size": {"type": "categorical", "choices": [2, 4, 8], "when": {}}}
+        plan = make_plan(search=learning_rates(space=space, trials=3, sampler=sampler))
+        seen = []
+        for each in (plan, edited(plan, weight_decay=0.5)):
+            conductor = open_conductor(each, tmp_path)
+            play(conductor, quality)
+            trials = list(conductor.history.trials.values())[-3:]
+            seen.append([trial.spec.overrides["train.batch_size"] for trial in trials])
+            kill(conductor)
+        assert sampler != "grid" or [sorted(values) for values in seen] == [[2, 4, 8], [2, 4, 8]]
+        assert sampler != "qmc" or seen[0][1:] == seen[1][1:]  # the first is drawn at random, by its number
+
+    def test_an_option_that_is_searched_no_more_makes_its_trials_others(self, tmp_path):
+        space = {"train.learning_rate": RATE, "train.batch_size": SIZE}
+        first = open_conductor(make_plan(search=learning_rates(space=space, trials=2)), tmp_path)
+        play(first, quality)
+        kill(first)
+        second = open_conductor(make_plan(search=learning_rates(trials=2)), tmp_path)
+        assert begun_numbers(second) == [2, 3]
+
+    @pytest.mark.parametrize("kind", ["population", "brute_force"])
+    def test_a_search_that_cannot_be_mixed_is_refused_in_one_line(self, tmp_path, kind):
+        plan = population_plan(members=2) if kind == "population" else self.exhaustive()
+        first = open_conductor(plan, tmp_path)
+        spec = first.next_trial()
+        assert not isinstance(spec, (Wait, type(None)))
+        first.on_started(spec)
+        kill(first)
+        with pytest.raises(
+            UserError,
+            match=r"^tiny: the search holds trials of another .* \(1\), .*: cdkd run --fresh begins it anew$",
+        ):
+            open_conductor(edited(plan, epochs=7), tmp_path)
+
+    @staticmethod
+    def exhaustive() -> Plan:
+        space = {"train.batch_size": {"type": "categorical", "choices": [2, 4], "when": {}}}
+        return make_plan(search=learning_rates(space=space, sampler="brute_force", trials=2))
+
+    def test_the_status_counts_what_is_of_the_study(self, tmp_path):
+        plan = make_plan(search=learning_rates(trials=2))
+        best = open_conductor(plan, tmp_path)
+        play(best, lambda job, epoch: 0.9)
+        kill(best)
+        longer = edited(plan, epochs=2)
+        conductor = open_conductor(longer, tmp_path)
+        conductor.begin(specification(longer))
+        play(conductor, lambda job, epoch: 0.5, limit=1)
+        now = standing(conductor.history, 0.0, 0.0)
+        assert (now.done, now.total) == (1, 2)
+        assert now.best == ("search-0002", 0.5)
