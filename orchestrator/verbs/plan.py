@@ -14,6 +14,7 @@ from orchestrator.compiler import begun_afresh, compile_study
 from orchestrator.history import History
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.plan import Plan, TrialSpec
+from orchestrator.sampler import budget_of
 from orchestrator.search_notes import doubts, drop_notes, full_trials, search_notes, warnings
 from orchestrator.study import Study
 from orchestrator.verbs.pricing import print_price
@@ -66,10 +67,18 @@ def _say(lines: Sequence[str]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
+def search_trainings(plan: Plan) -> int:
+    """Trainings that a search asks for: its proposals and its refit."""
+    search = plan.search
+    if search is None:
+        return 0
+    return budget_of(search) + (search.refit.top * len(search.refit.seeds) if search.refit else 0)
+
+
 def student_epochs(plan: Plan) -> int:
     """Epochs of all students' trainings together, the search's at full length."""
     epochs = sum(int(spec.config["train"]["epochs"]) for spec in plan.trials)
-    return epochs + (plan.search.trials * int(plan.base["train"]["epochs"]) if plan.search else 0)
+    return epochs + search_trainings(plan) * int(plan.base["train"]["epochs"])
 
 
 def _print_head(plan: Plan) -> None:
@@ -130,7 +139,7 @@ def _notes(study: Study, plan: Plan, standing: Standing, history: History) -> li
         notes += doubts(plan.search, plan.metric, full_trials(history, plan.generation, standing.superseded))
     notes += [f"warning: {line}" for line in warnings(study)]
     open_trials = [spec for spec in plan.trials if not standing.is_done(spec)]
-    students = len(plan.trials) + (plan.search.trials if plan.search else 0)
+    students = len(plan.trials) + search_trainings(plan)
     done = len(plan.trials) - len(open_trials) + standing.answered
     of_them = f", {done} of them done" if done else ""
     notes.append(

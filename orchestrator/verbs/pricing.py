@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.changes import Standing
 from orchestrator.compiler import search_trial
@@ -24,6 +25,8 @@ from orchestrator.verbs.printing import print_table
 HEADINGS = ("trainings of", "to do", "epochs", "s/epoch", "known from")
 MOST_LEFT_OUT = 10
 MOST_NAMED = 4
+REFIT = "refit"
+"""Stands for the arms of a refit, whose configurations are not known yet."""
 
 
 def print_price(plan: Plan, history: History, standing: Standing, paths: StudyPaths, *, pilot: bool) -> None:
@@ -86,8 +89,9 @@ def _search_jobs(plan: Plan, search: SearchSpec, history: History, standing: Sta
     whole = int(sample.config["train"]["epochs"])
     proposed = [trial for trial in searched(plan, history) if trial.spec.trial_id not in standing.superseded]
     begun = [(trial.spec, whole - trial.last_epoch) for trial in proposed if trial.state in OPEN]
-    left = max(0, budget_of(search) - len(proposed)) + _refits_left(plan, history)
-    return [*begun, *([(sample, whole)] * left)]
+    left = max(0, budget_of(search) - len(proposed))
+    refit = replace(sample, arm=REFIT, number=-1)
+    return [*begun, *([(sample, whole)] * left), *([(refit, whole)] * _refits_left(plan, history))]
 
 
 def _job(spec: TrialSpec, standing: Standing) -> tuple[TrialSpec, int]:
@@ -141,12 +145,17 @@ def _budget_lines(plan: Plan, pricer: Pricer, jobs: Jobs, history: History) -> l
     count = pricer.within(plan.budget, jobs, spent)
     if count == len(jobs):
         return [f"budget: {said}, enough by this estimate"]
-    names = (f"{spec.arm} seed {spec.seed}" if spec.number < 0 else "trials of the search" for spec, _ in jobs[count:])
-    left = list(dict.fromkeys(names))
+    left = list(dict.fromkeys(_name(spec) for spec, _ in jobs[count:]))
     shown = ", ".join(left[:MOST_LEFT_OUT]) + (
         f" and {len(left) - MOST_LEFT_OUT} more" if len(left) > MOST_LEFT_OUT else ""
     )
     return [f"budget: {said}, used up after {count} of {len(jobs)} trainings; left out: {shown}"]
+
+
+def _name(spec: TrialSpec) -> str:
+    if spec.number >= 0:
+        return "trials of the search"
+    return "the refit of its best" if spec.arm == REFIT else f"{spec.arm} seed {spec.seed}"
 
 
 def _hours(span: Span) -> str:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.changes import Standing
 from orchestrator.cli import main
+from orchestrator.compiler import compile_study
+from orchestrator.history import History
+from orchestrator.price import Pricer
+from orchestrator.study import load_study
+from orchestrator.verbs.pricing import _budget_lines, jobs_left, kinds_of
 
 BASE = """
 data: {kind: synthetic, synthetic: {train_images: 24, val_images: 8, image_size: 64}}
@@ -94,7 +100,26 @@ def test_repeats_and_a_refit_are_described_and_priced(study: Path, capsys: pytes
     study.write_text(STUDY[: STUDY.index("ablation:")] + search)
     shown = plan(study, capsys)
     assert "then the best 2 again on seeds 7 8 beside the base: 4 trainings more" in shown
-    assert re.search(r"^base, search +10 +10 ", shown, re.MULTILINE)  # 2 of the base, 4 proposals, 4 refits
+    assert re.search(r"^base, search, refit +10 +10 ", shown, re.MULTILINE)  # 2 of the base, 4 proposals, 4 refits
+    assert "10 student trainings, 0 teachers, 10 student epochs" in shown
+
+
+def test_what_a_budget_leaves_out_names_the_refit(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = "search: {space: {distill.alpha: {low: 0.1, high: 1}}, trials: 4, refit: {top: 2, seeds: [7, 8]}}"
+    study.write_text(STUDY[: STUDY.index("ablation:")] + "budget: {cpu_hours: 1}\n" + search)
+    asked = compile_study(load_study(study))
+    jobs, _ = jobs_left(asked, History(), Standing({}, {}, (), (), (), frozenset(), True))
+    monkeypatch.setattr(Pricer, "within", lambda *_: 0)
+    (line,) = _budget_lines(asked, Pricer({}, kinds_of(asked)), jobs, History())
+    assert line.endswith("left out: base seed 7, base seed 8, trials of the search, the refit of its best")
+
+
+def test_a_grid_is_counted_by_its_cells(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = "search: {sampler: grid, space: {distill.alpha: {choices: [0.5, 1]}}, trials: 40}"
+    study.write_text(STUDY[: STUDY.index("ablation:")] + grid)
+    shown = plan(study, capsys)
+    assert "2 student trainings, 0 teachers, 2 student epochs" in shown
+    assert re.search(r"^search +2 +2 ", shown, re.MULTILINE)
 
 
 def test_trainings_in_process_and_on_clusters_are_not_remembered(
