@@ -17,7 +17,7 @@ from cdkd.data.content import content_digest
 from cdkd.data.errors import DataError
 from orchestrator import keys
 from orchestrator.errors import Place, Problem, UserError
-from orchestrator.fingerprint import file_digest, fingerprint, protocol
+from orchestrator.fingerprint import fingerprint, protocol, weights_digest
 from orchestrator.library import slug
 from orchestrator.overrides import FILE_FIELDS
 from orchestrator.plan import TEACHER, Metric, Plan, SearchSpec, TrialSpec, of_generation
@@ -157,7 +157,7 @@ class _Identifier:
         teacher = self._teacher(config) if config.trains_teacher else None
         identity = teacher.fingerprint if teacher else ""
         if config.needs_teacher and config.teacher.checkpoint:
-            identity = file_digest(Path(config.teacher.checkpoint))
+            identity = weights_digest(Path(config.teacher.checkpoint))
         spec = self._spec(config, identity, kind="student", arm=arm, name=f"{slug(arm)}-seed{seed}")
         return replace(spec, overrides=overrides, teacher=teacher.fingerprint if teacher else ""), teacher
 

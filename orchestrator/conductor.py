@@ -35,7 +35,7 @@ from orchestrator.objectives import Goals, needed, value_of
 from orchestrator.paths import StudyPaths
 from orchestrator.plan import TEACHER, Plan, TrialSpec, of_generation
 from orchestrator.population import WAITS, Exploit, Population, hand_over
-from orchestrator.reuse import finished_students
+from orchestrator.reuse import OtherStudies
 from orchestrator.sampler import REJECTED, Evaluation, NoProposal, Proposal, Sampler, proposal_of, unknown
 from orchestrator.teachers import TeacherStore
 
@@ -108,7 +108,7 @@ class Conductor:
         self._refit_trial = refit_trial
         self._goals = Goals.of(plan.search, plan.metric)
         self._is_exhausted = False
-        self._elsewhere: dict[str, tuple[str, TrialHistory]] | None = None
+        self._others = OtherStudies(paths.other_ledgers, plan.fresh_since)
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
         self._superseded = superseded(plan, self.history, search_trials)
@@ -147,6 +147,7 @@ class Conductor:
         """
         if self.stop_reason:
             return None
+        self._look_around()
         self._settle()
         self._extend()  # also where the budget is spent: what results ask for belongs to the study
         if self.is_spent():
@@ -158,6 +159,11 @@ class Conductor:
             return found
         is_over = not self._waiting and not self.running() and self.remaining_proposals() == 0
         return None if is_over else WAIT
+
+    def _look_around(self) -> None:
+        """What another driver has finished meanwhile is not trained again."""
+        if (self._waiting or self.remaining_proposals()) and self._others.look():
+            self._is_settled = False
 
     def is_spent(self) -> bool:
         """Whether the study's budget is used up: nothing is begun then, running trials leave after their epoch."""
@@ -416,9 +422,9 @@ class Conductor:
             twin = twins[keys.FINISHED]
             self._take_over(spec, twin.reused_from or f"{self.plan.study}/{twin.spec.trial_id}", twin)
             return True
-        source, result = self._other_studies().get(spec.fingerprint, ("", None))
-        if result is not None:
-            self._take_over(spec, source, result)
+        elsewhere = self._others.find(spec.fingerprint)
+        if elsewhere is not None:
+            self._take_over(spec, *elsewhere)
             return True
         bad = [twins[state] for state in (keys.PRUNED, keys.DIVERGED, keys.FAILED) if state in twins]
         if spec.number < 0 or not bad:
@@ -451,14 +457,6 @@ class Conductor:
 
     def _is_of_plan(self, trial: TrialHistory) -> bool:
         return self._is_present(trial.spec) and trial.spec.trial_id not in self._superseded
-
-    def _other_studies(self) -> dict[str, tuple[str, TrialHistory]]:
-        """Finished students of the other studies: where each is, by fingerprint."""
-        if self._elsewhere is None:
-            self._elsewhere = {}
-            for ledger in self.paths.other_ledgers():
-                self._elsewhere.update(finished_students(ledger, self.plan.fresh_since))
-        return self._elsewhere
 
     def _next_teacher(self) -> TrialSpec | None:
         for fingerprint in self._needed_teachers():

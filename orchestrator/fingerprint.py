@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from orchestrator.plan import Metric
 
 FILE_FIELDS = ("student.pretrained", "teacher.pretrained", "teacher.checkpoint")
 """Options that name a weights file: what it holds counts, not where it lies."""
+
+PACKING = (".data/serialization_id", ".format_version", ".storage_alignment", "byteorder", "version")
+"""Members of torch's archives that say how it is packed, not what it holds."""
 
 VALUES_BEFORE_OPTIONS: dict[str, Any] = {
     "head.kind": "simcc",
@@ -50,7 +55,7 @@ def fingerprint(config: TrainingConfig, *, data_digest: str, teacher: str) -> st
     Args:
         config: the complete configuration, seed included.
         data_digest: `cdkd.data.content.content_digest` of its data.
-        teacher: fingerprint of its teacher's training, digest of a given file (`file_digest`), or empty.
+        teacher: fingerprint of its teacher's training, `weights_digest` of a given file, or empty.
 
     Raises:
         OSError: a weights file that the configuration names cannot be read.
@@ -63,7 +68,7 @@ def fingerprint(config: TrainingConfig, *, data_digest: str, teacher: str) -> st
     }
     for path in FILE_FIELDS:
         if semantic.get(path):
-            semantic[path] = file_digest(Path(semantic[path]))
+            semantic[path] = weights_digest(Path(semantic[path]))
     versions = {"method": METHOD_VERSION, "metric": METRIC_VERSION}
     identity = {"config": semantic, "data": data_digest, "teacher": teacher, **versions}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -76,15 +81,50 @@ def file_digest(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
+    return _unless_read(_bytes_digest, path)
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of what a weights file holds: torch's archive by its members, any other file by its bytes.
+
+    torch.save writes the file's own name and a random id into the archive, so that equal tensors saved twice are
+    different bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _unless_read(_content_digest, path)
+
+
+def _unless_read(digest: Callable[[str], str], path: Path) -> str:
+    """The digest, read once as long as the file's size and time stay."""
     status = path.stat()
-    return _digest(str(path), status.st_size, status.st_mtime_ns)
+    return _remembered(digest, str(path), status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
-def _digest(path: str, size: int, modified: int) -> str:
-    """Read the file once as long as its size and time stay."""
+def _remembered(digest: Callable[[str], str], path: str, size: int, modified: int) -> str:
+    return digest(path)
+
+
+def _bytes_digest(path: str) -> str:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _content_digest(path: str) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # the first folder is the file's name; what is in no folder is not torch's
+            members = {name.partition("/")[2] or name: name for name in archive.namelist()}
+            digests = {
+                name: hashlib.sha256(archive.read(member)).hexdigest()
+                for name, member in members.items()
+                if name not in PACKING
+            }
+    except zipfile.BadZipFile:
+        return _bytes_digest(path)
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def protocol(config: TrainingConfig, metric: Metric, data_digest: str) -> dict[str, Any]:

@@ -166,6 +166,20 @@ def test_a_finished_result_of_another_study_is_taken_over(tmp_path: Path) -> Non
     assert taken.epochs == other.history.trials["old_name-seed0"].epochs
 
 
+def test_what_another_study_finishes_meanwhile_is_not_trained_again(tmp_path: Path) -> None:
+    specs = [student("a"), student("b"), student("c")]
+    here = open_conductor(make_plan(*specs), tmp_path)
+    first = here.next_trial()
+    assert first is not None
+    assert first is not WAIT
+    there = open_conductor(make_plan(specs[1], study="meanwhile"), tmp_path)
+    job = here.on_started(first)
+    assert play(there, flat) == ["b-seed0"]
+    here.on_finished(job.trial_id, job.attempt, {f"best/{METRIC.name}": 0.5})
+    assert play(here, flat) == ["c-seed0"]
+    assert here.history.trials["b-seed0"].reused_from == "meanwhile/b-seed0"
+
+
 def test_a_trial_whose_worker_dies_goes_on_and_fails_after_the_fourth_death(tmp_path: Path) -> None:
     plan = make_plan(student("a"))
     conductor = open_conductor(plan, tmp_path)

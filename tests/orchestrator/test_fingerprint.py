@@ -94,6 +94,20 @@ def test_weights_files_count_by_content(tmp_path):
     assert same != identity()
 
 
+def test_equal_tensors_are_the_same_weights_however_they_were_saved(tmp_path):
+    torch = pytest.importorskip("torch")
+    state = {"state_dict": {"a": torch.arange(5.0), "b": torch.ones(2, 3)}, "epoch": 3}
+    other = {**state, "state_dict": {**state["state_dict"], "a": torch.arange(5.0) + 1}}
+    renamed = {**state, "state_dict": {"c": state["state_dict"]["a"], "b": state["state_dict"]["b"]}}
+    found = []
+    for name, content in (("x.pt", state), ("y.pt", state), ("z.pt", other), ("w.pt", renamed)):
+        torch.save(content, tmp_path / name)
+        found.append(identity({"student.pretrained": str(tmp_path / name)}))
+    assert (tmp_path / "x.pt").read_bytes() != (tmp_path / "y.pt").read_bytes()
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
 def test_a_file_that_changes_is_read_again(tmp_path):
     file = tmp_path / "weights"
     file.write_bytes(b"1")
