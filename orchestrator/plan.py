@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator import keys
-from orchestrator.reference import Reference
 
 TEACHER = "teacher"
 """The kind, and the arm, of a teacher's trial; every other one is a `student`."""
@@ -126,6 +125,15 @@ class Block:
 
     arms: tuple[str, ...]
     baseline: str  # arm their differences are taken to; empty: none
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One printed column: its title, and value and standard deviation (where printed) by arm."""
+
+    title: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+    deviations: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from cdkd.config import nearest
 from orchestrator.library import PAPER_TABLES
+from orchestrator.plan import Reference
 from orchestrator.yaml_reader import read_file
 
 
@@ -17,15 +17,6 @@ def paper_tables() -> dict[str, Any]:
     """All tables: name -> {title, unit, rows: {arm: {column: number}}}, some with `components`."""
     tables: dict[str, Any] = read_file(PAPER_TABLES).plain()
     return tables
-
-
-@dataclass(frozen=True)
-class Reference:
-    """One printed column: its title, and value and standard deviation (where printed) by arm."""
-
-    title: str = ""
-    values: dict[str, float] = field(default_factory=dict)
-    deviations: dict[str, float] = field(default_factory=dict)
 
 
 def reference_column(name: str, switches: Mapping[str, Mapping[str, bool]]) -> Reference:

@@ -41,8 +41,8 @@ class TestValidate:
         captured = capsys.readouterr()
         assert captured.out.startswith("ok ")
         assert captured.err.splitlines() == [
-            f'{path}:12:11: ablation.seeds[0]: must be a whole number, got "a"',
-            f"{path}:12:14: ablation.seeds[1]: must be at least 0, got -1",
+            f'{path}:14:11: ablation.seeds[0]: must be a whole number, got "a"',
+            f"{path}:14:14: ablation.seeds[1]: must be at least 0, got -1",
             "quickstrt: no such study file (did you mean 'quickstart'?)",
         ]
 
