@@ -42,8 +42,8 @@ from orchestrator.library import base_names, find_base, find_profile, profile_na
 from orchestrator.metrics import column_fault, objective_fault
 from orchestrator.objectives import read_limits, read_objectives
 from orchestrator.overrides import Layer, Layers, plain_layer, read_layer
-from orchestrator.plan import Budget, Metric, RefitSpec, RepeatRule, Resources, SearchSpec, TableSpec
-from orchestrator.reference import Reference, reference_column
+from orchestrator.plan import Budget, Metric, Reference, RefitSpec, RepeatRule, Resources, SearchSpec, TableSpec
+from orchestrator.reference import reference_column
 from orchestrator.repeats import read_rule
 from orchestrator.search_options import (
     PBT,
