@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -292,11 +292,6 @@ def _seeds(specification: Mapping[str, Any], arms: Sequence[str]) -> dict[str, t
     common = tuple(specification.get("seeds") or ())
     own: Mapping[str, Sequence[int]] = specification.get("arm_seeds") or {}
     return {arm: tuple(own.get(arm, common)) for arm in arms} if common else {}
-
-
-def _extent_notes(record: StudyRecord, rows: Sequence[Row], main: int, each: Column) -> Iterator[str]:
-    yield from repeat_notes(record.specification, _samples(rows, main, each))
-    yield from tuning_notes(record)
 
 
 def _samples(rows: Sequence[Row], main: int, each: Column) -> dict[str, Sample]:

@@ -100,9 +100,9 @@ def drop_notes(study: Study) -> list[str]:
     if not before:
         return []
     return [
-        f"pruner {search.pruner}: {before} of its {len(search.rungs)} rungs (epochs {_listed(search.rungs)}) lie "
-        f"before the first drop of the step size, in epoch {drop}, and compare trials that have yet to see it; heed "
-        f"the rank correlation, or set {DECAY}: cosine (or linear), pruner: none, or compare later"
+        f"pruner {search.pruner} compares trials before the first drop of the step size, in epoch {drop}: at "
+        f"{before} of {len(search.rungs)} rungs (epochs {_listed(search.rungs)}); heed the rank correlation, or set "
+        f"{DECAY}: cosine (or linear), pruner: none, or compare later"
     ]
 
 

@@ -103,10 +103,11 @@ def test_an_arm_whose_milestones_come_too_late_is_a_warning_in_its_line(tmp_path
 def test_rungs_before_the_first_drop_are_told(tmp_path):
     (line,) = drop_notes(study(tmp_path, "asha", "[0.8]"))
     assert line.startswith(
-        "pruner asha: 2 of its 3 rungs (epochs 5, 15, 45) lie before the first drop of the step size, in epoch 43"
+        "pruner asha compares trials before the first drop of the step size, in epoch 43: "
+        "at 2 of 3 rungs (epochs 5, 15, 45)"
     )
     (line,) = drop_notes(study(tmp_path, "asha", "[46]"))
-    assert line.startswith("pruner asha: 3 of its 3 rungs")
+    assert "at 3 of 3 rungs" in line
 
 
 @pytest.mark.parametrize(
