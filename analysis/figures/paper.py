@@ -29,14 +29,14 @@ def paper_points(protocol: dict[str, Any], metric: str, sizes: Collection[int]) 
         sizes: input sizes of the study.
 
     Returns:
-        The table's title, and POINT_COLUMNS (printed units) of the rows of these sizes with a printed cost; both
-        empty where the paper has nothing comparable.
+        The table's title, and POINT_COLUMNS (printed units) of the rows of these sizes with a printed cost and score;
+        both empty where the paper has nothing comparable.
     """
     table, name = SAME.get((str(protocol.get("keypoints")), metric), ("", ""))
     if not table or protocol.get("splits", "drawn") == "drawn":
         return "", pd.DataFrame(columns=POINT_COLUMNS)
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))[table]
-    rows = [_point(row, values, name) for row, values in content["rows"].items() if "gflops" in values]
+    rows = [_point(row, values, name) for row, values in content["rows"].items() if {"gflops", name} <= values.keys()]
     return str(content["title"]), pd.DataFrame(
         [row for row in rows if row["size"] in sizes], columns=POINT_COLUMNS
     ).reset_index(drop=True)

@@ -19,7 +19,7 @@ SECTION_12: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "pair.teacher.k": ("teacher.split_ratio", (3.0,)),
     "pair.teacher.checkpoint": ("teacher.checkpoint", ("teacher.pt",)),
     "sape.enabled": ("distill.sape.enabled", (True, False)),
-    "sape.feature": ("distill.sape.feature", ("final_layer", "stage4")),
+    "sape.feature": ("distill.sape.feature", ("final_layer", "stage4", "heads")),
     "sape.projector": ("distill.sape.projector", ("spatial", "full", "separable")),
     "sape.K": ("distill.sape.projectors", (3,)),
     "sape.sau": ("distill.sape.sau", (True, False)),

@@ -134,6 +134,12 @@ def test_how_often_the_teachers_side_is_halved(teacher_side: int, student_side: 
     assert downsampling_steps(teacher_side, student_side) == steps
 
 
+COMPANIONS: dict[str, dict[str, Any]] = {  # value -> what else has to be set for it
+    "same_class_number": {"teacher.input_size": 64},
+    "heads": {"head.kind": "cal", "distill.cca.enabled": False},
+}
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [(path, value) for path, values in SECTION_12.values() for value in values],
@@ -141,7 +147,7 @@ def test_how_often_the_teachers_side_is_halved(teacher_side: int, student_side: 
 )
 def test_every_option_of_the_methods_notes_takes_every_value(path: str, value: Any) -> None:
     given = list(value) if isinstance(value, tuple) else value
-    companion = {"teacher.input_size": 64} if value == "same_class_number" else {}
+    companion = COMPANIONS.get(str(value), {})
     config: Any = resolve(companion, {path: given})
     for name in path.split("."):
         config = getattr(config, name)

@@ -646,7 +646,9 @@ losses.append(cal.loss(OffsetHeatmaps(maps, offsets), keypoints, visibility))
 values = torch.stack([loss.float() for loss in losses]).detach()
 if size > 1:
     dist.all_reduce(values)
-print(*(values / size).tolist())
+    dist.barrier()
+    dist.destroy_process_group()  # or a worker may die of the other's leaving
+print(*(values / size).tolist(), flush=True)
 """
 
 

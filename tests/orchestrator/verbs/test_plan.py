@@ -108,7 +108,7 @@ def test_what_a_budget_leaves_out_names_the_refit(study: Path, monkeypatch: pyte
     search = "search: {space: {distill.alpha: {low: 0.1, high: 1}}, trials: 4, refit: {top: 2, seeds: [7, 8]}}"
     study.write_text(STUDY[: STUDY.index("ablation:")] + "budget: {cpu_hours: 1}\n" + search)
     asked = compile_study(load_study(study))
-    jobs, _ = jobs_left(asked, History(), Standing({}, {}, (), (), (), frozenset(), True))
+    jobs, _ = jobs_left(asked, History(), Standing({}, {}, (), (), (), frozenset(), frozenset(), 0, is_first=True))
     monkeypatch.setattr(Pricer, "within", lambda *_: 0)
     (line,) = _budget_lines(asked, Pricer({}, kinds_of(asked)), jobs, History())
     assert line.endswith("left out: base seed 7, base seed 8, trials of the search, the refit of its best")
