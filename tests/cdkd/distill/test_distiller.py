@@ -432,6 +432,24 @@ def test_a_teacher_handed_over_in_training_mode_is_frozen():
     assert not any(parameter.requires_grad for parameter in distiller.teacher.parameters())
 
 
+@functools.cache
+def plain_student(plain):
+    """How the student of a configuration without distillation begins."""
+    return build_distiller(plain, KEYPOINTS, None).student.state_dict()
+
+
+@variants
+def test_every_arm_of_a_seed_begins_with_the_same_student(variant):
+    """Whatever else draws weights; the views and their order come from (seed, epoch, index) alone."""
+    arm = resolve(BASE, VARIANTS[variant])
+    plain = replace(resolve(BASE, VARIANTS["plain SimCC"]), simcc=arm.simcc, student=arm.student, head=arm.head)
+    begun = build_distiller(arm, KEYPOINTS, teacher_for(arm) if arm.needs_teacher else None).student.state_dict()
+    assert begun.keys() == plain_student(plain).keys()
+    assert all(torch.equal(value, begun[name]) for name, value in plain_student(plain).items())
+    other = plain_student(replace(plain, seed=1))
+    assert not torch.equal(begun["final_layer.weight"], other["final_layer.weight"])
+
+
 def test_plain_simcc_needs_no_teacher_and_no_teacher_images():
     distiller, _ = make_distiller(VARIANTS["plain SimCC"])
     output = distiller(**(make_batch() | {"teacher_images": None}))
