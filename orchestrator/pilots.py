@@ -38,14 +38,23 @@ def pilot_rates(work: Sequence[Work], kinds: Kinds, tell: Callable[[str], None])
     for item in work:
         together.setdefault(kinds.side_by_side(item.sample), []).append(item)
     found: dict[str, Rate] = {}
+    if work:
+        tell("pilot, the start of Ray")
+    ray_s = _ray_seconds(kinds) if work else 0.0
     for processes, items in together.items():
         arms = "; ".join(", ".join(item.arms) for item in items)
         tell(f"pilot, {processes} side by side: {arms}")
-        found |= _measure(items, kinds, processes)
+        found |= _measure(items, kinds, processes, ray_s)
     return found
 
 
-def _measure(work: Sequence[Work], kinds: Kinds, processes: int) -> dict[str, Rate]:
+def _ray_seconds(kinds: Kinds) -> float:
+    """What Ray's own start and end take, and the worker of the first trial."""
+    command = [sys.executable, "-m", "orchestrator.ray_probe", str(kinds.machine.cpus)]
+    return float(_output(_begin(command, os.environ)))
+
+
+def _measure(work: Sequence[Work], kinds: Kinds, processes: int, ray_s: float) -> dict[str, Rate]:
     """The rates of kinds that run in the same number side by side; every process times all of them in turn."""
     with tempfile.TemporaryDirectory(prefix="cdkd-pilot-") as folder:
         file = Path(folder) / "configs.json"
@@ -60,6 +69,7 @@ def _measure(work: Sequence[Work], kinds: Kinds, processes: int) -> dict[str, Ra
             for process in running:
                 process.kill()  # the others, where one has failed
     start = fmean(lines[0]["start"] for lines in ended)
+    start += ray_s  # students have workers of their own, after the teacher's
     return {item.kind: _rate(of_kind, start) for item, *of_kind in zip(work, *(lines[1:] for lines in ended))}
 
 
@@ -75,7 +85,7 @@ def _rate(timings: Sequence[Mapping[str, float]], start: float) -> Rate:
         high=max(*(timing["high"] for timing in timings), (1 + SPREAD) * epoch),
         extra=fmean(timing["setup"] + timing["end"] for timing in timings),
         source="pilot",
-        start=2 * start,  # Ray starts processes of its own before those of the trials
+        start=start,
     )
 
 
@@ -95,6 +105,10 @@ def _begin(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
 
 
 def _end(process: subprocess.Popen[str]) -> list[dict[str, float]]:
+    return [json.loads(line) for line in _output(process).strip().splitlines()]
+
+
+def _output(process: subprocess.Popen[str]) -> str:
     try:
         out, complaint = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -103,4 +117,4 @@ def _end(process: subprocess.Popen[str]) -> list[dict[str, float]]:
     if process.returncode:
         why = complaint.strip().splitlines() or ["no reason was given"]
         raise UserError(f"the pilot failed: {why[-1]}")
-    return [json.loads(line) for line in out.strip().splitlines()]
+    return out
