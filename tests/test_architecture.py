@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for package in ("cdkd", "orchestrator", "analysis") for path in (ROOT / package).rglob("*.py"))
-LAUNCHERS = {"orchestrator/tune.py", "orchestrator/ray_train.py", "orchestrator/ray_session.py"}
+LAUNCHERS = {f"orchestrator/{name}.py" for name in ("tune", "ray_train", "ray_session", "ray_probe")}
 # Importances are Optuna's own; nothing else of a search needs it, and nothing that draws needs what trains.
 OPTUNA = {"analysis/figures/importance.py"}
 MLFLOW = {"orchestrator/tracking.py", "analysis/store.py"}
