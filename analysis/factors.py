@@ -23,6 +23,7 @@ _HEADINGS = {
     "distill.etht.learn": "Learned",
     "distill.etht.init_tau": "τ at the start",
     "distill.etht.schedule": "Schedule of ξ",
+    "distill.etht.direction": "Direction",
     "simcc.split_ratio": "Bins per pixel",
     "train.epochs": "Epochs",
     "train.batch_size": "Batch size",

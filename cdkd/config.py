@@ -388,10 +388,29 @@ class EthtConfig:
     schedule: str = option(
         "cosine", help="growth of the reversal strength xi", choices=("cosine", "linear", "constant", "official")
     )
+    direction: str = option(
+        "auto",
+        help="where the learned scalars follow the loss: ascend it (the paper's reversal) or descend it, as the "
+        "student does; auto: ascend, but descend with the schedule `official` (released code)",
+        choices=("auto", "ascend", "descend"),
+    )
     length: int = option(0, help="epochs over which xi grows; 0: all epochs", minimum=0)
     optimizer: str = option("sgd", help="optimizer of the learned scalars", choices=("sgd", "adam"))
     learning_rate: float = option(1e-3, help="step size for the learned scalars", exclusive_minimum=0)
     trainable: bool = option(True, help="false: the scalars are in no optimizer (released code)")
+
+    @property
+    def ascends(self) -> bool:
+        """Whether the learned scalars climb the loss (paper Eq. 10-11)."""
+        return self.ascends_by_itself if self.direction == "auto" else self.direction == "ascend"
+
+    @property
+    def ascends_by_itself(self) -> bool:
+        """What `auto` stands for.
+
+        Differs from paper, for `official` only: the released factor is positive, so its "reversal" reverses nothing.
+        """
+        return self.schedule != "official"
 
 
 @dataclass(frozen=True)
@@ -1056,6 +1075,8 @@ def semantic_mapping(config: TrainingConfig) -> dict[str, Any]:
     flat = flatten_keys(to_mapping(config))
     flat["distill.etht.learn"] = list(config.learned)
     flat["distill.sape.sau"] = config.uses_sau
+    if config.distill.etht.ascends == config.distill.etht.ascends_by_itself:
+        flat["distill.etht.direction"] = "auto"
     unused = _unused_sections(config)
     flat["schedule"] = _effective_steps(config, unused)
     return {
@@ -1112,6 +1133,7 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
     if not config.learned:
         unused += [
             "distill.etht.schedule",
+            "distill.etht.direction",
             "distill.etht.length",
             "distill.etht.optimizer",
             "distill.etht.learning_rate",

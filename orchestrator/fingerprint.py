@@ -30,6 +30,7 @@ VALUES_BEFORE_OPTIONS: dict[str, Any] = {
     "distill.feature_alignment": "sape",
     "distill.logit_alignment": "cca",
     "distill.sape.loss": "cosine",
+    "distill.etht.direction": "auto",
     "train.decay": "step",
 }
 """Options that came after the first results were recorded, with the value that these have without saying so."""

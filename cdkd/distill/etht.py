@@ -1,7 +1,8 @@
 """ETHT, easy-to-hard training: temperature and loss weights learned against the student (paper Eq. 9-12, method 5).
 
 The student descends the loss, the scalars ascend it, at a strength xi that grows over the training:
-one backward pass serves both, because the gradient is multiplied by -xi on its way to the scalars.
+one backward pass serves both, because the gradient is multiplied by -xi on its way to the scalars
+(by xi where the scalars are to descend too).
 """
 
 from __future__ import annotations
@@ -44,15 +45,6 @@ def reversal_strength(schedule: str, epoch: int, length: int) -> float:
     if schedule == "official":
         return (1.0 + math.cos(math.pi * progress)) / 2.0
     raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
-
-
-def gradient_factor(schedule: str, epoch: int, length: int) -> float:
-    """What the scalars' gradient is multiplied by: -xi, an ascent.
-
-    Differs from paper, for `official` only: the released factor is positive, so its "reversal" reverses nothing.
-    """
-    strength = reversal_strength(schedule, epoch, length)
-    return strength if schedule == "official" else -strength
 
 
 def temperature(theta: Tensor, tau_min: float, tau_range: float) -> Tensor:
@@ -124,6 +116,7 @@ class Curriculum(nn.Module):
         alpha: weight of the feature loss at the start.
         beta: weight of the logit loss at the start.
         schedule: growth of xi, see `reversal_strength`.
+        ascends: whether the scalars climb the loss; else they descend it, as the student does.
         length: epochs over which xi grows; 0 for the whole training (`official`: 210 epochs).
         optimizer: `sgd` or `adam`.
         learning_rate: base step size.
@@ -141,6 +134,7 @@ class Curriculum(nn.Module):
         alpha: float,
         beta: float,
         schedule: str = "cosine",
+        ascends: bool = True,
         length: int = 0,
         optimizer: str = "sgd",
         learning_rate: float = 1e-3,
@@ -152,6 +146,7 @@ class Curriculum(nn.Module):
         self.tau_min, self.tau_range = tau_min, tau_range
         self.initial_alpha, self.initial_beta = alpha, beta
         self.schedule, self.length = schedule, length
+        self.sign = -1.0 if ascends else 1.0
         self.optimizer, self.learning_rate = optimizer, learning_rate
         theta_tau = theta_of_temperature(init_tau, tau_min, tau_range)
         self.theta_tau = nn.Parameter(torch.tensor(theta_tau), requires_grad="tau" in learned)
@@ -180,10 +175,7 @@ class Curriculum(nn.Module):
         whole = OFFICIAL_LENGTH if self.schedule == "official" else epochs
         length = self.length or whole
         self.xi = reversal_strength(self.schedule, epoch, length)
-        factor = gradient_factor(self.schedule, epoch, length)
-        if self.optimizer == "adam":
-            factor = 1.0 if self.schedule == "official" else -1.0
-        self.gradient_factor.fill_(factor)
+        self.gradient_factor.fill_(self.sign if self.optimizer == "adam" else self.sign * self.xi)
         for group in (group for optimizer in self.followers for group in optimizer.param_groups):
             group["lr_scale"] = self.xi
 
@@ -236,6 +228,7 @@ def build_curriculum(config: EthtConfig, *, learned: Sequence[str], alpha: float
         alpha=alpha,
         beta=beta,
         schedule=config.schedule,
+        ascends=config.ascends,
         length=config.length,
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,

@@ -44,7 +44,8 @@ SECTION_12: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "etht.init_theta": ("distill.etht.init_tau", (TAU_AT_THETA_ONE,)),
     "etht.tau_min": ("distill.etht.tau_min", (1.0,)),
     "etht.tau_range": ("distill.etht.tau_range", (20.0,)),
-    "etht.schedule, etht.sign": ("distill.etht.schedule", ("cosine", "linear", "constant", "official")),
+    "etht.schedule": ("distill.etht.schedule", ("cosine", "linear", "constant", "official")),
+    "etht.sign": ("distill.etht.direction", ("auto", "ascend", "descend")),
     "etht.length": ("distill.etht.length", (0, 10)),
     "etht.optimiser": ("distill.etht.optimizer", ("sgd", "adam")),
     "loss.ori_scale": ("simcc.task_scale", (1.0, 1000.0)),
@@ -59,6 +60,5 @@ SECTION_12: Mapping[str, tuple[str, tuple[Any, ...]]] = {
 }
 """The method notes' configuration surface (section 12, 3.3 and 8) -> where it is, and the values asked for.
 
-`strict_load` is no option: weights are always loaded strictly. The sign of the reversal is that of its
-schedule: `official` alone has the released code's.
+`strict_load` is no option: weights are always loaded strictly.
 """

@@ -290,12 +290,19 @@ def test_options_that_a_method_does_not_read_do_not_change_the_identity(
         ({LOGITS: "fully_connected"}, {"distill.cca.mask_invisible": True}),
         ({}, {FEATURES: "fully_connected"}),
         ({}, {LOGITS: "fully_connected"}),
+        ({}, {"distill.etht.direction": "descend"}),
         ({}, {"train.decay": "cosine"}),
         ({"train.decay": "cosine"}, {"train.milestones": [3]}),  # the teacher's step size falls there
     ],
 )
 def test_options_that_a_method_reads_change_the_identity(method: dict[str, Any], read: dict[str, Any]) -> None:
     assert semantic_mapping(resolve(method, read)) != semantic_mapping(resolve(method))
+
+
+@pytest.mark.parametrize(("schedule", "named"), [("cosine", "ascend"), ("official", "descend")])
+def test_a_direction_that_auto_would_take_too_does_not_change_the_identity(schedule: str, named: str) -> None:
+    auto = {"distill.etht.schedule": schedule}
+    assert semantic_mapping(resolve(auto, {"distill.etht.direction": named})) == semantic_mapping(resolve(auto))
 
 
 def test_one_projector_has_no_unit_to_weigh_it() -> None:

@@ -7,7 +7,6 @@ from cdkd.config import EthtConfig
 from cdkd.distill.etht import (
     Curriculum,
     build_curriculum,
-    gradient_factor,
     loss_weight,
     reversal_strength,
     scale_gradient,
@@ -21,17 +20,35 @@ def curriculum(**options):
     return Curriculum(**(defaults | {"alpha": 0.5, "beta": 2.0} | options))
 
 
+def factor(config, epoch):
+    """What the scalars' gradient is multiplied by in an epoch of a training of 210."""
+    built = build_curriculum(config, learned=("tau",), alpha=1.0, beta=1.0)
+    built.set_epoch(epoch, 210)
+    return built.gradient_factor.item()
+
+
 # ------------------------------------------------------------------------------------------------ schedules
 
 
 @pytest.mark.parametrize(("epoch", "golden"), [(0, 1.0), (52, 0.856), (105, 0.5), (158, 0.144), (210, 0.0), (300, 0.0)])
 def test_the_official_factor_is_positive_and_falls(epoch, golden):
-    assert gradient_factor("official", epoch, 210) == pytest.approx(golden, abs=5e-4)
+    assert factor(EthtConfig(schedule="official"), epoch) == pytest.approx(golden, abs=5e-4)
 
 
 @pytest.mark.parametrize(("epoch", "golden"), [(0, 0.0), (2, -0.095), (5, -0.5), (8, -0.905), (10, -1.0), (200, -1.0)])
 def test_the_cosine_over_ten_epochs_is_that_of_ctkd(epoch, golden):
-    assert gradient_factor("cosine", epoch, 10) == pytest.approx(golden, abs=5e-4)
+    assert factor(EthtConfig(length=10), epoch) == pytest.approx(golden, abs=5e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("schedule", ["cosine", "official"])
+def test_the_direction_can_be_chosen_for_every_schedule(schedule, optimizer):
+    up, down, auto = (
+        factor(EthtConfig(schedule=schedule, direction=direction, optimizer=optimizer), 50)
+        for direction in ("ascend", "descend", "auto")
+    )
+    assert up == -down < 0
+    assert auto == (down if schedule == "official" else up)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +123,7 @@ def test_the_value_passes_and_the_gradient_is_multiplied(factor):
     assert value.grad.item() == pytest.approx(6.0 * factor)
 
 
-@pytest.mark.parametrize(("schedule", "factor"), [("cosine", -0.5), ("constant", -1.0), ("official", 0.5)])
+@pytest.mark.parametrize(("schedule", "factor"), [("cosine", -0.5), ("constant", -1.0), ("official", -0.5)])
 def test_every_scalars_gradient_carries_the_schedules_factor(schedule, factor):
     module = curriculum(schedule=schedule, length=10)
     module.set_epoch(5, 100)
@@ -140,12 +157,12 @@ def test_the_length_is_the_whole_training_unless_given():
 def test_the_official_length_is_210_epochs_whatever_the_training_is():
     module = curriculum(schedule="official")
     module.set_epoch(105, 350)
-    assert (module.xi, module.gradient_factor.item()) == pytest.approx((0.5, 0.5))
+    assert (module.xi, module.gradient_factor.item()) == pytest.approx((0.5, -0.5))
 
 
 def test_the_first_epoch_is_epoch_zero_before_anyone_sets_it():
     assert curriculum().xi == 0.0
-    assert curriculum(schedule="official").gradient_factor.item() == 1.0
+    assert curriculum(schedule="official").gradient_factor.item() == -1.0
 
 
 def test_with_adam_the_gradient_only_changes_sign_and_xi_scales_the_step():
