@@ -9,7 +9,7 @@ from functools import cached_property
 
 from analysis import provenance
 from analysis.ablation import MISSING, AblationTable, Cell, Comparison, Reference, Row
-from analysis.columns import Column, Heading, headed
+from analysis.columns import COST_MEANINGS, Column, Heading, headed
 from analysis.factors import NONE, ON, FactorColumn, factor_columns
 from analysis.sheet import (
     ARCHITECTURE,
@@ -260,6 +260,9 @@ def _remarks(table: AblationTable) -> Iterator[str]:
     yield from _difference_remarks(table)
     yield from _reference_remark(table)
     yield from _other_reference_remark(table)
+    for each in table.columns:
+        if each.stored in COST_MEANINGS:
+            yield f"{each.heading}: {COST_MEANINGS[each.stored]}."
     if table.protocol:
         yield f"Protocol: {table.protocol}."
     yield from table.protocol_notes

@@ -8,6 +8,7 @@ from analysis.ablation import Choices, ablation_table
 from analysis.ablation_sheet import ablation_sheet
 from analysis.render import FORMATS
 from analysis.sheet import Entry, Sheet
+from cdkd.training import CONVERGED
 from orchestrator import keys
 from tests.analysis.recorded import StudyBuilder, Workbench, best, specification_of
 
@@ -181,6 +182,17 @@ def test_the_paper_stands_beside_each_column_that_it_has(workbench: Workbench) -
     assert [[entry.text for entry in row[7:]] for row in sheet.rows] == [["28.6", "−0.10"], ["63.5", "−35.00"]]
     where = "PCKh@0.5 test (%) from Table I, pckh05; Params (M) from Table X, params_m"
     assert f"Paper's values beside other columns: {where}." in sheet.remarks
+
+
+def test_a_cost_that_may_be_misread_is_explained(workbench: Workbench) -> None:
+    layout = {"columns": ["val/pckh@0.5", "converged_epoch", "params_m"]}
+    builder = workbench.study("explained-costs", specification_of("explained-costs", table=layout, seeds=[0]))
+    builder.trial("base", 0, best(0.5, converged_epoch=4.0))
+    remarks = sheet_of(workbench, "explained-costs").remarks
+    said = [remark for remark in remarks if remark.startswith("Converged epoch: ")]
+    assert len(said) == 1
+    assert ("within half a point" in said[0]) == (CONVERGED == 0.005)
+    assert not any(remark.startswith("Adapters") for remark in remarks)
 
 
 @pytest.mark.parametrize("form", ["md", "csv", "tex", "html"])
