@@ -33,7 +33,8 @@ REAL_DATA = STUDIES.parent.parent / "shared" / "data"
 
 
 STUDY_NAMES = {
-    *("table1_mpii", "table2_coco", "table3_crowdpose", "table4_modules", "table5_alignment", "table6_sau_kernels"),
+    *("table1_mpii", "table2_coco", "table3_crowdpose", "table4_modules", "table4_modules_coco"),
+    *("table5_alignment", "table6_sau_kernels"),
     *("table7_etht", "fig6_projectors", "table8_cca_universality", "table9_sape_universality", "table10_cost"),
     *("presets", "matched_budget", "merge_offsets", "flip_shift", "box_protocols", "tau", "search_cdkd"),
     *("quickstart", "quickstart_front", "quickstart_population", "quickstart_search"),
@@ -188,6 +189,16 @@ def test_a_model_of_two_tables_has_one_recipe():
     for ours, theirs in (("HRNet/HRNet-W32/64", "HRNet/64"), ("CAL/HRNet-W32/32", "CAL/32")):
         assert one[ours].train == other[theirs].train
         assert semantic_mapping(one[ours]) == semantic_mapping(other[theirs])
+
+
+@pytest.mark.usefixtures("with_data")
+def test_the_arms_that_table_iv_shares_with_table_ii_are_one_training():
+    modules, models = (
+        {spec.arm: spec.fingerprint for spec in compile_study(load_study(STUDIES / f"{name}.yaml")).trials}
+        for name in ("table4_modules_coco", "table2_coco")
+    )
+    assert modules["baseline"] == models["SimCC/HRNet-W32/32"]
+    assert modules["full"] == models["CDKD/HRNet-W32/32"]
 
 
 def test_a_resnet_50_is_trained_by_its_published_recipe():

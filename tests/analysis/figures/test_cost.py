@@ -54,7 +54,7 @@ def test_other_data_and_scores_have_no_points_of_the_paper(protocol: dict, metri
 
 def test_each_table_of_the_paper_is_found() -> None:
     coco = paper_points({"keypoints": "coco17", "splits": {}}, "val/ap", {32})[1]
-    crowd = paper_points({"keypoints": "crowdpose14", "splits": {}}, "test/ap", {32, 64})[1]
+    crowd = paper_points({"keypoints": "crowdpose14", "splits": {}}, "test/ap@det", {32, 64})[1]
     assert dict(zip(coco["label"], coco["value"]))["CDKD"] == 30.7
     assert sorted(crowd["value"]) == [23.3, 23.7, 46.5, 47.0]
 
