@@ -1,89 +1,29 @@
-"""The training configuration: frozen dataclasses, and the one reader that builds them from plain data.
+"""The training configuration: every option, the rules between options, the presets, and how layers of them combine.
 
-Standard library only, so that a study can be checked without importing torch. Every field is
-declared once by `option(...)`, which carries its default, its choices or bounds, its help text and
-whether it is *semantic* (changes the result of a training, part of a trial's fingerprint) or
-*operational* (where and how fast it runs). The JSON Schema, the fingerprint and the documentation are
-all read off these declarations.
+Standard library only, so that a study can be checked without importing torch. The JSON Schema, the fingerprint
+(`cdkd.identity`) and the documentation are all read off these declarations (`cdkd.options`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
-import json
 import math
-import types
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ConfigProblem:
-    """One thing wrong with a configuration: the dotted path it is at, and what is wrong there."""
-
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used. `problems` lists every fault found, not only the first."""
-
-    def __init__(self, problems: Sequence[ConfigProblem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(str(problem) for problem in self.problems))
-
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[ConfigProblem, ...]]]:
-        """Rebuild from the problems, not from the message, when the error crosses to another process."""
-        return type(self), (self.problems,)
-
-
-def option(
-    default: Any = dataclasses.MISSING,
-    *,
-    help: str,
-    choices: Sequence[Any] | None = None,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    exclusive_minimum: float | None = None,
-    operational: bool = False,
-    schedulable: bool = False,
-) -> Any:
-    """Declare a configuration field.
-
-    Args:
-        default: value when the field is absent; a callable makes a fresh nested dataclass.
-        help: one line for people and for the JSON Schema.
-        choices: the allowed values (of each element, for a tuple field).
-        minimum: smallest allowed number (of each element, for a tuple field).
-        maximum: largest allowed number, likewise.
-        exclusive_minimum: numbers must be greater than this.
-        operational: True when the field does not change what a training computes.
-        schedulable: True when the value (a number) may change between two epochs of a training.
-    """
-    metadata = {
-        "help": help,
-        "choices": tuple(choices) if choices is not None else None,
-        "minimum": minimum,
-        "maximum": maximum,
-        "exclusive_minimum": exclusive_minimum,
-        "operational": operational,
-        "schedulable": schedulable,
-    }
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    if default is dataclasses.MISSING:
-        return field(metadata=metadata)
-    return field(default=default, metadata=metadata)
-
+from cdkd.options import (
+    ConfigError,
+    ConfigProblem,
+    declared_fields,
+    flatten_keys,
+    from_mapping,
+    nearest,
+    option,
+    type_hints,
+    value_problems,
+)
 
 BACKBONES = ("hrnet_w32", "hrnet_w48", "hrnet_w16", "resnet18", "resnet50", "resnet101", "resnet152")
 HRNETS = ("hrnet_w32", "hrnet_w48", "hrnet_w16")
@@ -580,7 +520,7 @@ class TrainingConfig:
 
     def at_epoch(self, epoch: int) -> TrainingConfig:
         """The configuration in force in `epoch` (from 1): the schedule's values in place, and no schedule."""
-        values = {step.option: step.value for step in _in_order(self.schedule) if step.epoch <= epoch}
+        values = {step.option: step.value for step in in_order(self.schedule) if step.epoch <= epoch}
         plain = dataclasses.replace(self, schedule=())
         return functools.reduce(lambda config, path: _with_value(config, path, values[path]), values, plain)
 
@@ -693,7 +633,7 @@ def _with_value(section: Any, path: str, value: float) -> Any:
     return dataclasses.replace(section, **{name: _with_value(getattr(section, name), rest, value) if rest else value})
 
 
-def _in_order(schedule: Sequence[ScheduleStep]) -> list[ScheduleStep]:
+def in_order(schedule: Sequence[ScheduleStep]) -> list[ScheduleStep]:
     return sorted(schedule, key=lambda step: (step.epoch, step.option))
 
 
@@ -843,13 +783,7 @@ PRESETS = {**PRESETS, "fixed": {**PRESETS["paper"], "distill.cca.merge": "centre
 """What each variant of the method sets (method sections 0 and 12). All set the same keys: one replaces another."""
 
 
-# ------------------------------------------------------------------------- plain data to dataclasses
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """`' (did you mean X?)'` for the closest known word, or an empty string when none is close."""
-    close = difflib.get_close_matches(str(word), [str(item) for item in known], n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+# ------------------------------------------------------------------------ options by their dotted path
 
 
 def field_at(path: str) -> dataclasses.Field[Any]:
@@ -877,9 +811,7 @@ def problems_at(path: str, value: Any) -> list[ConfigProblem]:
         item = field_at(path)
     except ConfigError as error:
         return list(error.problems)
-    problems: list[ConfigProblem] = []
-    _read_value(annotation_at(path), item, value, path, problems)
-    return problems
+    return value_problems(annotation_at(path), item, value, path)
 
 
 def annotation_at(path: str) -> Any:
@@ -888,24 +820,6 @@ def annotation_at(path: str) -> Any:
     for name in path.split("."):
         annotation = type_hints(annotation)[name]
     return annotation
-
-
-@functools.cache
-def declared_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    """Every field of a configuration class and its nested classes by dotted path, sections included."""
-    found: dict[str, dataclasses.Field[Any]] = {}
-    for item in fields(cls):
-        found[item.name] = item
-        annotation = type_hints(cls)[item.name]
-        if is_dataclass(annotation):
-            found.update({f"{item.name}.{path}": nested for path, nested in declared_fields(annotation).items()})  # type: ignore[arg-type]
-    return found
-
-
-@functools.cache
-def type_hints(cls: type) -> dict[str, Any]:
-    """The resolved annotations of a dataclass."""
-    return typing.get_type_hints(cls)
 
 
 def resolve(*layers: Mapping[str, Any], kind: type[TrainingConfig] = TrainingConfig) -> TrainingConfig:
@@ -942,248 +856,3 @@ def resolve(*layers: Mapping[str, Any], kind: type[TrainingConfig] = TrainingCon
     if problems:
         raise ConfigError(problems)
     return from_mapping(kind, nested)
-
-
-def flatten_keys(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping by dotted path; lists and scalars are leaves."""
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten_keys(value, path + "."))
-        else:
-            flat[path] = value
-    return flat
-
-
-def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
-    """Build a configuration dataclass from plain data, strictly.
-
-    Raises:
-        ConfigError: with every unknown key, missing key, wrong type and value out of range.
-    """
-    problems: list[ConfigProblem] = []
-    value = _read_section(cls, mapping, path, problems)
-    if problems:
-        raise ConfigError(problems)
-    return typing.cast(T, value)
-
-
-def _read_section(cls: type, mapping: Any, path: str, problems: list[ConfigProblem]) -> Any:
-    if not isinstance(mapping, Mapping):
-        problems.append(ConfigProblem(path, f"must be a section of keys, got {describe(mapping)}"))
-        return None
-    declared = {item.name: item for item in fields(cls)}
-    hints = type_hints(cls)
-    prefix = f"{path}." if path else ""
-    before = len(problems)
-    values: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if key not in declared:
-            problems.append(ConfigProblem(f"{prefix}{key}", f"unknown key{nearest(str(key), list(declared))}"))
-            continue
-        values[key] = _read_value(hints[key], declared[key], value, f"{prefix}{key}", problems)
-    for name, item in declared.items():
-        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        if required and name not in values and name not in mapping:
-            problems.append(ConfigProblem(f"{prefix}{name}", f"is missing ({item.metadata['help']})"))
-    if len(problems) > before:
-        return None
-    try:
-        return cls(**values)
-    except ConfigError as error:
-        problems.extend(error.problems)
-        return None
-
-
-def _read_value(
-    annotation: Any, item: dataclasses.Field[Any], value: Any, path: str, problems: list[ConfigProblem]
-) -> Any:
-    if is_dataclass(annotation):
-        return _read_section(typing.cast(type, annotation), value, path, problems)
-    if typing.get_origin(annotation) is tuple:
-        element = typing.get_args(annotation)[0]
-        if not isinstance(value, (list, tuple)):
-            problems.append(ConfigProblem(path, f"must be a list, got {describe(value)}"))
-            return ()
-        return tuple(_read_value(element, item, part, f"{path}[{index}]", problems) for index, part in enumerate(value))
-    try:
-        return check_scalar(annotation, item.metadata, value)
-    except ValueError as error:
-        problems.append(ConfigProblem(path, str(error)))
-        return value
-
-
-def check_scalar(annotation: Any, rules: Mapping[str, Any] | types.MappingProxyType[Any, Any], value: Any) -> Any:
-    """Check one number, string or boolean against its declared type and rules, and return it in that type.
-
-    Raises:
-        ValueError: with the rule and the value received.
-    """
-    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    if not isinstance(value, annotation) or (annotation is not bool and isinstance(value, bool)):
-        hint = ""
-        if annotation is float and isinstance(value, str) and _is_number(value):
-            hint = f" (YAML reads {value} as a text; write {float(value)!r})"
-        raise ValueError(f"must be {names[annotation]}, got {describe(value)}{hint}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"must be a finite number, got {value}")
-    choices = rules.get("choices")
-    if choices is not None and value not in choices:
-        hint = nearest(str(value), [str(choice) for choice in choices])
-        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r}{hint}")
-    if rules.get("minimum") is not None and value < rules["minimum"]:
-        raise ValueError(f"must be at least {rules['minimum']:g}, got {value!r}")
-    if rules.get("exclusive_minimum") is not None and value <= rules["exclusive_minimum"]:
-        raise ValueError(f"must be greater than {rules['exclusive_minimum']:g}, got {value!r}")
-    if rules.get("maximum") is not None and value > rules["maximum"]:
-        raise ValueError(f"must be at most {rules['maximum']:g}, got {value!r}")
-    return value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def describe(value: Any) -> str:
-    """A value as a person would name it in an error message, at most about 60 characters long."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, Mapping):
-        return "a section of keys"
-    text = json.dumps(value) if isinstance(value, (bool, int, float, str)) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def to_mapping(config: Any) -> dict[str, Any]:
-    """A configuration as nested plain data (lists for tuples), the inverse of `from_mapping`."""
-    return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config))))
-
-
-def semantic_mapping(config: TrainingConfig) -> dict[str, Any]:
-    """The part of a configuration that determines the result, by dotted path, in one canonical form.
-
-    Left out are operational fields and every field of a part that is switched off, so that two
-    spellings of the same training (a baseline with three unused projectors, say) compare equal.
-    """
-    declared = declared_fields(TrainingConfig)
-    flat = flatten_keys(to_mapping(config))
-    flat["distill.etht.learn"] = list(config.learned)
-    flat["distill.sape.sau"] = config.uses_sau
-    if config.distill.etht.ascends == config.distill.etht.ascends_by_itself:
-        flat["distill.etht.direction"] = "auto"
-    unused = _unused_sections(config)
-    flat["schedule"] = _effective_steps(config, unused)
-    return {
-        path: value
-        for path, value in sorted(flat.items())
-        if not _is_operational(path, declared) and not path.startswith(unused) and (path != "schedule" or value)
-    }
-
-
-def _effective_steps(config: TrainingConfig, unused: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The steps of the schedule that change something that this training reads, in order."""
-    values = flatten_keys(to_mapping(config))
-    steps = []
-    for step in _in_order(config.schedule):
-        changes = values[step.option] != step.value
-        values[step.option] = step.value
-        if changes and step.epoch <= config.train.epochs and not step.option.startswith(unused):
-            steps.append(dataclasses.asdict(step))
-    return steps
-
-
-def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
-    """Prefixes of the fields that nothing reads in this configuration."""
-    unused = (
-        ["data.train", "data.val", "data.test", "data.holdout", "data.on_bad_record"]
-        if config.data.kind == "synthetic"
-        else ["data.synthetic."]
-    )
-    unused += _options_of_other_heads(config.head.kind)
-    if config.cal.mask != "disc":
-        unused += ["cal.radius"]
-    if config.train.decay != "step" and not config.trains_teacher:
-        unused += ["train.milestones", "train.gamma"]
-    if not config.needs_teacher:
-        unused += ["teacher.", "distill.legacy_factor"]
-    if not config.distill.sape.enabled:
-        unused += [
-            "distill.alpha",
-            "distill.feature_alignment",
-            *(f"distill.sape.{name}" for name in _names_but(SapeConfig, "enabled")),
-        ]
-    else:
-        unused += [f"distill.sape.{name}" for name in _unread_by_the_feature_alignment(config)]
-    if config.distill.cca.enabled:
-        unused += [f"distill.cca.{name}" for name in _unread_by_the_logit_alignment(config.distill)]
-    else:
-        unused += [
-            "distill.beta",
-            "distill.logit_alignment",
-            "distill.etht.init_tau",
-            "distill.etht.tau_",
-            *(f"distill.cca.{name}" for name in _names_but(CcaConfig, "enabled")),
-        ]
-    if not config.learned:
-        unused += [
-            "distill.etht.schedule",
-            "distill.etht.direction",
-            "distill.etht.length",
-            "distill.etht.optimizer",
-            "distill.etht.learning_rate",
-            "distill.etht.trainable",
-        ]
-    if config.teacher.checkpoint:
-        unused += [f"teacher.{name}" for name in OF_THE_TEACHERS_TRAINING]
-    return tuple(unused)
-
-
-def _options_of_other_heads(kind: str) -> list[str]:
-    """The options that belong to heads, and not to this one."""
-    every = tuple(options for traits in HEADS.values() for options in traits.options)
-    paths = declared_fields(TrainingConfig)
-    return [path for path in paths if path.startswith(every) and not path.startswith(HEADS[kind].options)]
-
-
-OF_THE_TEACHERS_TRAINING = ("pretrained", "epochs", "batch_size", "learning_rate", "milestones", "seed")
-"""Options of TeacherConfig that nothing reads where its weights are given."""
-
-SHARED_BY_FEATURE_ALIGNMENTS = ("enabled", "feature", "loss", "cosine", "eps", "detach_student", "trainable")
-"""Options of SapeConfig that hold for every method of `distill.feature_alignment`."""
-
-
-def _unread_by_the_feature_alignment(config: TrainingConfig) -> Iterator[str]:
-    """Options of an enabled SapeConfig that nothing reads."""
-    sape, method = config.distill.sape, config.distill.feature_alignment
-    if method != "sape":
-        yield from _names_but(SapeConfig, *SHARED_BY_FEATURE_ALIGNMENTS)
-    elif not config.uses_sau:
-        yield from ("kernels", "fuse", "hidden", "extra_fc", "add_mean_branch")
-    if method == "avgpool":
-        yield "trainable"
-    if sape.loss != "cosine":
-        yield from ("cosine", "eps")
-
-
-def _unread_by_the_logit_alignment(distill: DistillConfig) -> Iterator[str]:
-    """Options of an enabled CcaConfig that nothing reads."""
-    if distill.logit_alignment != "cca":
-        yield "merge"
-    if distill.logit_alignment != "fully_connected":
-        yield "adapter_side"
-
-
-def _names_but(cls: type, *left_out: str) -> list[str]:
-    return [item.name for item in fields(cls) if item.name not in left_out]
-
-
-def _is_operational(path: str, declared: Mapping[str, dataclasses.Field[Any]]) -> bool:
-    parts = path.split(".")
-    prefixes = (".".join(parts[: count + 1]) for count in range(len(parts)))
-    return any(prefix in declared and declared[prefix].metadata["operational"] for prefix in prefixes)

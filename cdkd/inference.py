@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cdkd.checkpoint import CheckpointError, load_tensors
-from cdkd.config import ConfigError, ConfigProblem, TrainingConfig, resolve
+from cdkd.config import TrainingConfig, resolve
 from cdkd.data.dataset import PoseDataset, load_batches
 from cdkd.data.images import ImageCache
 from cdkd.data.splits import load_split as read_split
@@ -22,6 +22,7 @@ from cdkd.instances import PersonInstance, Split
 from cdkd.keypoints import KEYPOINT_SETS, KeypointSet
 from cdkd.models.pose import PoseNet
 from cdkd.models.weights import load_pose_weights
+from cdkd.options import ConfigError, ConfigProblem
 from cdkd.training import BEST, choose_device, without_weak_boxes
 
 SPLITS = ("train", "val", "test")

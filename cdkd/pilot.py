@@ -17,12 +17,13 @@ from pathlib import Path
 from statistics import median
 
 from cdkd.checkpoint import save_tensors
-from cdkd.config import TrainingConfig, from_mapping
+from cdkd.config import TrainingConfig
 from cdkd.data.dataset import epoch_batches
 from cdkd.data.streams import torch_generator
 from cdkd.engine import RATIO_STEPS, train_one_epoch
 from cdkd.heads.table import build_pose_net
 from cdkd.keypoints import KEYPOINT_SETS
+from cdkd.options import from_mapping
 from cdkd.training import Training
 
 ROUNDS = 3

@@ -28,17 +28,7 @@ from cdkd.checkpoint import (
     write_arrays,
     write_json,
 )
-from cdkd.config import (
-    AugmentationConfig,
-    ConfigError,
-    ConfigProblem,
-    RuntimeConfig,
-    TrainConfig,
-    TrainingConfig,
-    resolve,
-    semantic_mapping,
-    to_mapping,
-)
+from cdkd.config import AugmentationConfig, RuntimeConfig, TrainConfig, TrainingConfig, resolve
 from cdkd.data.dataset import PoseDataset, epoch_batches, load_batches
 from cdkd.data.images import ImageCache, ImageSource
 from cdkd.data.paths import pixel_cache_folder, teacher_cache_folder
@@ -53,12 +43,14 @@ from cdkd.evaluation.by_person import scores_of_persons
 from cdkd.evaluation.cost import counting, evaluation_mode, macs, parameter_count, summary_gflops
 from cdkd.evaluation.scores import Predictions, score, score_detected
 from cdkd.heads.table import assemble_pose_net, build_pose_net
+from cdkd.identity import semantic_mapping
 from cdkd.instances import PersonInstance, Split
 from cdkd.keypoints import KeypointSet
 from cdkd.memory import forget_peak, give_back, peak_mb
 from cdkd.models.folding import fold_batch_norm
 from cdkd.models.pose import PoseNet
 from cdkd.models.weights import WeightsError, load_backbone, load_pose_weights
+from cdkd.options import ConfigError, ConfigProblem, to_mapping
 from cdkd.step_size import learning_rate_factor
 
 logger = logging.getLogger(__name__)

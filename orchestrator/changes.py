@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdkd import METHOD_VERSION
-from cdkd.config import ConfigError, TrainingConfig, describe, flatten_keys, from_mapping, semantic_mapping
+from cdkd.config import TrainingConfig
+from cdkd.identity import semantic_mapping
+from cdkd.options import ConfigError, describe, flatten_keys, from_mapping
 from orchestrator import keys
 from orchestrator.compiler import search_trial
 from orchestrator.design import refit_arms

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from cdkd import __version__
-from cdkd.config import ConfigError
+from cdkd.options import ConfigError
 from orchestrator.errors import Refused, UserError, one_line
 
 VERBS: Mapping[str, str] = {

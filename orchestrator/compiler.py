@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cdkd.config import TrainingConfig, flatten_keys, resolve, to_mapping
+from cdkd.config import TrainingConfig, resolve
 from cdkd.data.content import content_digest
 from cdkd.data.errors import DataError
+from cdkd.options import flatten_keys, to_mapping
 from orchestrator import keys
 from orchestrator.errors import Place, Problem, UserError
 from orchestrator.fingerprint import fingerprint, protocol, weights_digest

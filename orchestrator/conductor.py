@@ -512,8 +512,8 @@ class Conductor:
         return sum(map(self._is_proposal, self._waiting))
 
     def _propose(self) -> None:
-        from cdkd.config import ConfigError
         from cdkd.data.errors import DataError
+        from cdkd.options import ConfigError
 
         proposer = self._population or self._sampler
         assert proposer is not None

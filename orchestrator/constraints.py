@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cdkd.config import describe, nearest
+from cdkd.options import describe, nearest
 from orchestrator.errors import Problem
 from orchestrator.sections import ConstraintSection, read_section
 from orchestrator.space import Space, allowed_values, can_take, is_number, suggest

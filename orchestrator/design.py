@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cdkd.config import describe, nearest
+from cdkd.options import describe, nearest
 from orchestrator.errors import Place, Problem
 from orchestrator.overrides import Layer, check_value, leaf_paths, read_layer, unknown_path
 from orchestrator.yaml_reader import Node

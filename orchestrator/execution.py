@@ -96,8 +96,9 @@ def run_job(job: Job, on_epoch: OnEpoch, world: World | None = None) -> Outcome:
 
 
 def _train(job: Job, on_epoch: OnEpoch, world: World | None) -> Outcome:
-    from cdkd.config import TrainingConfig, from_mapping
+    from cdkd.config import TrainingConfig
     from cdkd.distributed import World
+    from cdkd.options import from_mapping
     from cdkd.training import EpochReport, train
 
     config = from_mapping(TrainingConfig, job.config)
@@ -123,10 +124,10 @@ def _train(job: Job, on_epoch: OnEpoch, world: World | None) -> Outcome:
 
 def _outcome_of(error: Exception) -> Outcome:
     from cdkd.checkpoint import CheckpointError
-    from cdkd.config import ConfigError
     from cdkd.data.errors import DataError
     from cdkd.engine import Diverged
     from cdkd.models.weights import WeightsError
+    from cdkd.options import ConfigError
 
     if isinstance(error, Diverged):
         return Outcome(keys.DIVERGED, reason=one_line(str(error)))

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cdkd import METHOD_VERSION
-from cdkd.config import TrainingConfig, semantic_mapping, to_mapping
+from cdkd.config import TrainingConfig
+from cdkd.identity import semantic_mapping
+from cdkd.options import to_mapping
 from orchestrator.plan import Metric
 
 FILE_FIELDS = ("student.pretrained", "teacher.pretrained", "teacher.checkpoint")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cdkd.config import ConfigError
 from cdkd.data.errors import DataError
+from cdkd.options import ConfigError
 from orchestrator import keys
 from orchestrator.design import refit_arms
 from orchestrator.history import History, TrialHistory

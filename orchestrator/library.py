@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cdkd.config import nearest
+from cdkd.options import nearest
 from orchestrator.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cdkd.config import SCORES, TrainingConfig, nearest
+from cdkd.config import SCORES, TrainingConfig
 from cdkd.keypoints import KEYPOINT_SETS
+from cdkd.options import nearest
 
 SPLITS = ("val", "test")
 COSTS = (

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from analysis.front import unbeaten
-from cdkd.config import TrainingConfig, describe
+from cdkd.config import TrainingConfig
+from cdkd.options import describe
 from orchestrator.errors import Problem
 from orchestrator.metrics import column_fault
 from orchestrator.plan import Metric, SearchSpec

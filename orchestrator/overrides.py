@@ -9,17 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdkd.config import (
-    ConfigError,
-    ConfigProblem,
-    TrainingConfig,
-    annotation_at,
-    declared_fields,
-    describe,
-    nearest,
-    problems_at,
-    resolve,
-)
+from cdkd.config import TrainingConfig, annotation_at, problems_at, resolve
+from cdkd.options import ConfigError, ConfigProblem, declared_fields, describe, nearest
 from orchestrator.errors import Place, Problem
 from orchestrator.fingerprint import FILE_FIELDS as FILE_FIELDS
 from orchestrator.yaml_reader import Node

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cdkd.config import TrainingConfig, from_mapping
+from cdkd.config import TrainingConfig
+from cdkd.options import from_mapping
 from orchestrator.errors import Place, Problem, UserError
 from orchestrator.plan import Plan
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from cdkd.config import ConfigError, TrainingConfig, flatten_keys, from_mapping, semantic_mapping, to_mapping
+from cdkd.config import TrainingConfig
+from cdkd.identity import semantic_mapping
+from cdkd.options import ConfigError, flatten_keys, from_mapping, to_mapping
 from orchestrator import keys
 from orchestrator.history import SECONDS, History, TrialHistory
 from orchestrator.ledger import LedgerError, Record, read_from

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from cdkd.config import nearest
+from cdkd.options import nearest
 from orchestrator.library import PAPER_TABLES
 from orchestrator.plan import Reference
 from orchestrator.yaml_reader import read_file

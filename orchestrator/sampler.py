@@ -31,7 +31,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cdkd.config import nearest
+from cdkd.options import nearest
 from orchestrator import keys
 from orchestrator.constraints import broken
 from orchestrator.errors import UserError

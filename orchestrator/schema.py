@@ -14,7 +14,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from cdkd.config import TrainingConfig, declared_fields, type_hints
+from cdkd.config import TrainingConfig
+from cdkd.options import declared_fields, type_hints
 from orchestrator.design import DESIGNS
 from orchestrator.overrides import leaf_paths
 from orchestrator.search_options import AUTO, PRUNERS, SAMPLERS

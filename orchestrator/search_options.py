@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cdkd.config import TrainingConfig, describe, nearest, schedulable_paths, semantic_mapping
+from cdkd.config import TrainingConfig, schedulable_paths
+from cdkd.identity import semantic_mapping
+from cdkd.options import describe, nearest
 from orchestrator.errors import Place, Problem
 from orchestrator.plan import PopulationSpec, SearchSpec
 from orchestrator.sections import SearchSection

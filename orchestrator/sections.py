@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, TypeVar
 
-from cdkd.config import check_scalar, describe, nearest, type_hints
+from cdkd.options import check_scalar, describe, nearest, type_hints
 from orchestrator.errors import Problem
 from orchestrator.fingerprint import PROTOCOL_FIELDS
 from orchestrator.yaml_reader import Node

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from cdkd.config import TrainingConfig, describe, nearest, type_hints
+from cdkd.config import TrainingConfig
+from cdkd.options import describe, nearest, type_hints
 from orchestrator.errors import Place, Problem, UserError
 from orchestrator.overrides import COMMAND_LINE, Layer, check_value, element_type, leaf_paths, read_layer, unknown_path
 from orchestrator.sections import StudySection, without_none

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from cdkd.config import describe, nearest
+from cdkd.options import describe, nearest
 from orchestrator.errors import Problem
 from orchestrator.overrides import check_value, element_type, leaf_paths, unknown_path
 from orchestrator.yaml_reader import Node

@@ -19,21 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cdkd.config import (
-    FILE_KINDS,
-    SCORES,
-    ConfigError,
-    ConfigProblem,
-    TrainingConfig,
-    UncheckedConfig,
-    describe,
-    flatten_keys,
-    nearest,
-    resolve,
-    semantic_mapping,
-    to_mapping,
-)
+from cdkd.config import FILE_KINDS, SCORES, TrainingConfig, UncheckedConfig, resolve
 from cdkd.data.paths import DATA_ROOT_VARIABLE
+from cdkd.identity import semantic_mapping
+from cdkd.options import ConfigError, ConfigProblem, describe, flatten_keys, nearest, to_mapping
 from orchestrator import settings
 from orchestrator.constraints import check_enqueued, read_constraints
 from orchestrator.design import BASE_ARM, BASELINE, MOST_ARMS, Arm, Component, Designer, read_components, refit_arms

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cdkd.config import TrainingConfig, describe, flatten_keys, nearest, semantic_mapping, to_mapping
+from cdkd.config import TrainingConfig
+from cdkd.identity import semantic_mapping
+from cdkd.options import describe, flatten_keys, nearest, to_mapping
 from orchestrator.errors import Place, Problem
 from orchestrator.overrides import leaf_paths, unknown_path
 from orchestrator.plan import Block

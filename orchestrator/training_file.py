@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cdkd.config import ConfigError, TrainingConfig
+from cdkd.config import TrainingConfig
+from cdkd.options import ConfigError
 from orchestrator.errors import Problem, UserError
 from orchestrator.overrides import Layers, read_layer
 from orchestrator.settings import command_line

@@ -16,7 +16,8 @@ OPTUNA = {"analysis/figures/importance.py"}
 MLFLOW = {"orchestrator/tracking.py", "analysis/store.py"}
 CDKD_USES = {"cdkd", "numpy", "cv2", "torch", "pycocotools", "faster_coco_eval", "scipy"}
 CDKD_LAYERS = {
-    "checkpoint": 0, "config": 0, "distributed": 0, "instances": 0, "keypoints": 0, "simcc": 1, "drawing": 1,
+    "options": -1, "config": 0, "identity": 1,
+    "checkpoint": 0, "distributed": 0, "instances": 0, "keypoints": 0, "simcc": 1, "drawing": 1,
     "data": 2, "models": 2, "evaluation": 2, "heads": 3, "distill": 4, "engine": 5, "training": 6, "inference": 7,
     "memory": 0, "pilot": 7, "panels": 2, "attention": 4, "failures": 3, "gallery": 8,
     "step_size": 1,

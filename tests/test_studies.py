@@ -14,8 +14,9 @@ import pytest
 import scipy.io
 
 from analysis.store import Store
-from cdkd.config import TrainConfig, semantic_mapping
+from cdkd.config import TrainConfig
 from cdkd.data.splits import load_splits
+from cdkd.identity import semantic_mapping
 from cdkd.training import learning_rate_factor
 from orchestrator import keys
 from orchestrator.cli import main

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdkd.config import nearest
+from cdkd.options import nearest
 from orchestrator.errors import UserError
 from orchestrator.verbs.chosen import Box, Chosen, persons_in_images, spread_persons, worst_persons, writing
 from orchestrator.verbs.evaluate import SPLITS, add_checkpoint_arguments, checkpoint_overrides

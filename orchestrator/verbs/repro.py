@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from cdkd.config import ConfigError, TrainingConfig, resolve
+from cdkd.config import TrainingConfig, resolve
 from cdkd.data.content import content_digest
 from cdkd.data.errors import DataError
+from cdkd.options import ConfigError
 from orchestrator.errors import UserError
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.specification import revision, versions

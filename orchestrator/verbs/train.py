@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdkd.config import TrainingConfig, field_at, flatten_keys, resolve
+from cdkd.config import TrainingConfig, field_at, resolve
+from cdkd.options import flatten_keys
 from orchestrator.errors import UserError
 from orchestrator.paths import StudyPaths, results_folder
 from orchestrator.stopping import stop_on_signals

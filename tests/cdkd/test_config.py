@@ -1,37 +1,29 @@
-"""The configuration reader: strict, complete in its complaints, canonical in its identity."""
+"""The training configuration: presets, layers, rules between options and what a schedule may change."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import math
-import pickle
 from typing import Any
 
 import pytest
 
 from cdkd.config import (
-    HEADS,
     PRESETS,
     TAU_AT_THETA_ONE,
     AugmentationConfig,
-    ConfigError,
     TrainingConfig,
     annotation_at,
-    declared_fields,
     downsampling_steps,
     field_at,
-    from_mapping,
     resolve,
     schedulable_paths,
-    semantic_mapping,
-    to_mapping,
 )
+from cdkd.options import ConfigError, to_mapping
 from tests.cdkd.method_options import SECTION_12
 
 SOURCE = {"annotations": "a.json", "images": "a"}
-PATHS = list(declared_fields(TrainingConfig))
-LEAVES = [path for path in PATHS if not any(other.startswith(path + ".") for other in PATHS)]
 
 
 def problems_of(*layers: dict[str, Any]) -> list[str]:
@@ -43,20 +35,6 @@ def problems_of(*layers: dict[str, Any]) -> list[str]:
 def test_defaults_are_the_paper_preset() -> None:
     assert resolve() == TrainingConfig()
     assert resolve({"preset": "paper"}) == resolve()
-
-
-def test_a_resolved_configuration_survives_a_round_trip() -> None:
-    config = resolve({"distill.sape.kernels": [3, 5], "student": {"input_size": 32}, "preset": "fixed"})
-    assert from_mapping(TrainingConfig, to_mapping(config)) == config
-
-
-def test_every_problem_is_reported_with_its_path_and_the_nearest_name() -> None:
-    found = problems_of({"student": {"input_sizes": 32}, "distill.cca.merge": "center", "train": {"epochs": "ten"}})
-    assert found == [
-        "distill.cca.merge: must be one of floor, centred, split, matrix, got 'center' (did you mean 'centred'?)",
-        "student.input_sizes: unknown key (did you mean 'input_size'?)",
-        'train.epochs: must be a whole number, got "ten"',
-    ]
 
 
 @pytest.mark.parametrize(
@@ -183,134 +161,8 @@ def test_an_empty_section_leaves_the_presets_values(section: dict[str, Any]) -> 
     assert section == before
 
 
-def test_an_error_keeps_its_problems_on_the_way_to_another_process() -> None:
-    with pytest.raises(ConfigError) as caught:
-        resolve({"train.epochs": 0, "seed": -1})
-    received = pickle.loads(pickle.dumps(caught.value))
-    assert str(received) == str(caught.value)
-    assert received.problems == caught.value.problems
-
-
 def test_initial_temperature_is_the_released_one() -> None:
     assert pytest.approx(15.621171572600, abs=1e-11) == TAU_AT_THETA_ONE
-
-
-@pytest.mark.parametrize("path", LEAVES)
-def test_every_field_is_either_in_the_identity_or_operational(path: str) -> None:
-    """Walks all fields: a new field without a decision fails here."""
-    item = field_at(path)
-    parents = [".".join(path.split(".")[:count]) for count in range(1, path.count(".") + 1)]
-    operational = item.metadata["operational"] or any(field_at(parent).metadata["operational"] for parent in parents)
-    step = {"epoch": 2, "option": "distill.alpha", "value": 3.0}
-    sources = [{"annotations": "a.json", "images": "a"}]
-    everything_on = resolve({"data.kind": "coco_layout", "data.train": sources, "schedule": [step]})
-    plain = {"distill.sape.enabled": False, "distill.cca.enabled": False}
-    adapter = resolve({"distill.logit_alignment": "fully_connected"})
-    identity = semantic_mapping(everything_on) | semantic_mapping(resolve()) | semantic_mapping(adapter)
-    for kind in HEADS:
-        identity |= semantic_mapping(resolve(plain, {"head.kind": kind}))
-    assert (path in identity) == (not operational)
-
-
-def test_operational_fields_do_not_change_the_identity() -> None:
-    assert semantic_mapping(resolve({"runtime.threads": 2, "data.root": "/x"})) == semantic_mapping(resolve())
-
-
-@pytest.mark.parametrize(
-    "irrelevant",
-    [
-        {"distill.sape.projectors": 5},
-        {"distill.alpha": 3.0},
-        {"distill.cca.merge": "split"},
-        {"teacher.input_size": 128},
-        {"distill.etht.learn": []},
-        {"distill.feature_alignment": "avgpool"},
-        {"distill.logit_alignment": "fully_connected"},
-        {"distill.cca.adapter_side": "teacher"},
-        {"preset": "fixed"},
-    ],
-)
-def test_parts_that_are_switched_off_do_not_change_the_identity(irrelevant: dict[str, Any]) -> None:
-    plain = {"distill.sape.enabled": False, "distill.cca.enabled": False}
-    assert semantic_mapping(resolve(irrelevant, plain)) == semantic_mapping(resolve(plain))
-
-
-FEATURES, LOGITS = "distill.feature_alignment", "distill.logit_alignment"
-
-
-@pytest.mark.parametrize(
-    ("method", "unread"),
-    [
-        *(
-            ({FEATURES: name}, {path: value})
-            for name in ("conv_downsample", "avgpool", "fully_connected")
-            for path, value in (
-                ("distill.sape.projector", "full"),
-                ("distill.sape.projectors", 1),
-                ("distill.sape.sau", False),
-                ("distill.sape.kernels", [3]),
-                ("distill.sape.fuse", "concat"),
-                ("distill.sape.fuse_order", "fc_gap_sum"),
-                ("distill.sape.add_mean_branch", True),
-                ("distill.sape.hidden", 4),
-                ("distill.sape.hidden_relu", True),
-                ("distill.sape.extra_fc", "post_gap"),
-            )
-        ),
-        ({FEATURES: "avgpool"}, {"distill.sape.trainable": False}),
-        ({"distill.sape.loss": "mse"}, {"distill.sape.cosine": "channel"}),
-        ({"distill.sape.loss": "mse"}, {"distill.sape.eps": 0.1}),
-        ({LOGITS: "fully_connected"}, {"distill.cca.merge": "centred"}),
-        ({LOGITS: "same_class_number", "teacher.input_size": 64}, {"distill.cca.merge": "centred"}),
-        ({LOGITS: "same_class_number", "teacher.input_size": 64}, {"distill.cca.adapter_side": "teacher"}),
-        ({LOGITS: "cca"}, {"distill.cca.adapter_side": "teacher"}),
-        *(
-            ({"train.decay": decay, "teacher.checkpoint": "t.pt"}, unread)
-            for decay in ("cosine", "linear")
-            for unread in ({"train.milestones": [3]}, {"train.gamma": 0.5})
-        ),
-    ],
-)
-def test_options_that_a_method_does_not_read_do_not_change_the_identity(
-    method: dict[str, Any], unread: dict[str, Any]
-) -> None:
-    assert semantic_mapping(resolve(method, unread)) == semantic_mapping(resolve(method))
-    assert not unread.keys() & semantic_mapping(resolve(method)).keys()
-
-
-@pytest.mark.parametrize(
-    ("method", "read"),
-    [
-        ({FEATURES: "conv_downsample"}, {"distill.sape.trainable": False}),
-        ({FEATURES: "fully_connected"}, {"distill.sape.cosine": "channel"}),
-        ({FEATURES: "avgpool"}, {"distill.sape.loss": "mse"}),
-        ({FEATURES: "avgpool"}, {"distill.sape.detach_student": True}),
-        ({FEATURES: "avgpool"}, {"distill.sape.feature": "stage4"}),
-        ({LOGITS: "fully_connected"}, {"distill.cca.adapter_side": "teacher"}),
-        ({LOGITS: "fully_connected"}, {"distill.cca.mask_invisible": True}),
-        ({}, {FEATURES: "fully_connected"}),
-        ({}, {LOGITS: "fully_connected"}),
-        ({}, {"distill.etht.direction": "descend"}),
-        ({}, {"train.decay": "cosine"}),
-        ({"train.decay": "cosine"}, {"train.milestones": [3]}),  # the teacher's step size falls there
-    ],
-)
-def test_options_that_a_method_reads_change_the_identity(method: dict[str, Any], read: dict[str, Any]) -> None:
-    assert semantic_mapping(resolve(method, read)) != semantic_mapping(resolve(method))
-
-
-@pytest.mark.parametrize(("schedule", "named"), [("cosine", "ascend"), ("official", "descend")])
-def test_a_direction_that_auto_would_take_too_does_not_change_the_identity(schedule: str, named: str) -> None:
-    auto = {"distill.etht.schedule": schedule}
-    assert semantic_mapping(resolve(auto, {"distill.etht.direction": named})) == semantic_mapping(resolve(auto))
-
-
-def test_one_projector_has_no_unit_to_weigh_it() -> None:
-    config = resolve({"distill.sape.projectors": 1})
-    assert not config.uses_sau
-    assert semantic_mapping(config) == semantic_mapping(
-        resolve({"distill.sape.projectors": 1, "distill.sape.sau": False})
-    )
 
 
 def test_teacher_configuration_is_plain_simcc_at_the_teachers_size() -> None:
@@ -327,11 +179,6 @@ def test_the_teachers_schedule_is_its_own() -> None:
     assert one.for_teacher() == other.for_teacher()
     assert one.for_teacher().train.milestones == (170 / 210, 200 / 210)
     assert resolve({"teacher.milestones": [0.5]}).for_teacher().train.milestones == (0.5,)
-
-
-def test_a_teacher_given_as_a_file_has_no_schedule_that_counts() -> None:
-    given = {"teacher.checkpoint": "teacher.pt"}
-    assert semantic_mapping(resolve(given, {"teacher.milestones": [0.5]})) == semantic_mapping(resolve(given))
 
 
 def test_how_a_students_step_size_falls_leaves_the_teacher_as_it_is() -> None:
@@ -389,13 +236,3 @@ def test_a_faulty_step_is_one_line(step: tuple[int, str, float], fault: str) -> 
 def test_two_values_from_the_same_epoch_on_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"schedule\[1\]: distill.alpha has two values from epoch 2 on"):
         scheduled((2, ALPHA, 2.0), (2, ALPHA, 3.0))
-
-
-def test_steps_that_change_nothing_are_not_part_of_the_identity() -> None:
-    plain = semantic_mapping(scheduled())
-    assert "schedule" not in plain
-    assert semantic_mapping(scheduled((3, ALPHA, 1.0), (11, ALPHA, 2.0))) == plain
-    off = {"distill__sape__enabled": False}
-    assert semantic_mapping(scheduled((3, ALPHA, 2.0), **off)) == semantic_mapping(scheduled(**off))
-    steps = [(3, ALPHA, 2.0), (3, BETA, 2.0)]
-    assert semantic_mapping(scheduled(*steps)) == semantic_mapping(scheduled(*reversed(steps))) != plain

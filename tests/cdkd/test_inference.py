@@ -12,9 +12,10 @@ import scipy.io
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cdkd.config import ConfigError, SyntheticConfig, TrainingConfig, resolve, to_mapping
+from cdkd.config import SyntheticConfig, TrainingConfig, resolve
 from cdkd.data.splits import draw_once
 from cdkd.inference import evaluate_checkpoint, load_split
+from cdkd.options import ConfigError, to_mapping
 from cdkd.training import train
 
 BOXES = ({"score": 0.9}, {"score": 0.4, "shift": 6.0}, {"score": 0.05, "shift": -4.0})

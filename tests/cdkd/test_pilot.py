@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cdkd.config import TrainingConfig, resolve, to_mapping
+from cdkd.config import TrainingConfig, resolve
+from cdkd.options import to_mapping
 from cdkd.pilot import Timing, main, pilot
 from cdkd.training import EpochReport, train
 

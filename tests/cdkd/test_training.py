@@ -18,13 +18,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from cdkd.checkpoint import CheckpointFolder, load_tensors
-from cdkd.config import ConfigError, TrainingConfig, resolve, to_mapping
+from cdkd.config import TrainingConfig, resolve
 from cdkd.data.errors import DataError
 from cdkd.distributed import World
 from cdkd.engine import Diverged
 from cdkd.inference import evaluate_checkpoint, load_student
 from cdkd.keypoints import KEYPOINT_SETS
 from cdkd.models.weights import WeightsError
+from cdkd.options import ConfigError, to_mapping
 from cdkd.training import (
     EpochReport,
     converged_epoch,

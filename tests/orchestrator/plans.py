@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cdkd.config import resolve, to_mapping
+from cdkd.config import resolve
+from cdkd.options import to_mapping
 from orchestrator import keys
 from orchestrator.conductor import WAIT, Conductor
 from orchestrator.execution import Job, Outcome

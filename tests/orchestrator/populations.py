@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cdkd.config import TrainingConfig, from_mapping, resolve, to_mapping
+from cdkd.config import TrainingConfig, resolve
+from cdkd.options import from_mapping, to_mapping
 from orchestrator import keys
 from orchestrator.conductor import WAIT, Conductor
 from orchestrator.execution import Outcome

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cdkd.config import ConfigError, TrainingConfig, from_mapping
+from cdkd.config import TrainingConfig
+from cdkd.options import ConfigError, from_mapping
 from orchestrator.compiler import begun_afresh, compile_study, refit_trial, search_trial
 from orchestrator.errors import UserError
 from orchestrator.fingerprint import fingerprint

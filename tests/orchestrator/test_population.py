@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from cdkd.checkpoint import CheckpointFolder, digest_of, load_tensors
-from cdkd.config import TrainingConfig, from_mapping, resolve
+from cdkd.config import TrainingConfig, resolve
+from cdkd.options import from_mapping
 from cdkd.training import train
 from orchestrator import conductor as conducting
 from orchestrator import keys, ledger

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cdkd.config import to_mapping
+from cdkd.options import to_mapping
 from orchestrator.compiler import compile_study
 from orchestrator.errors import UserError
 from orchestrator.preflight import preflight

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cdkd.config import TrainingConfig, declared_fields
+from cdkd.config import TrainingConfig
+from cdkd.options import declared_fields
 from orchestrator.conductor import Conductor
 from orchestrator.history import SECONDS
 from orchestrator.ledger import Ledger

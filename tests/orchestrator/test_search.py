@@ -10,7 +10,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cdkd.config import resolve, to_mapping
+from cdkd.config import resolve
+from cdkd.options import to_mapping
 from orchestrator import keys
 from orchestrator.compiler import search_trial
 from orchestrator.conductor import WAIT, Conductor, Wait

@@ -5,7 +5,8 @@ import json
 import typing
 from dataclasses import is_dataclass
 
-from cdkd.config import TrainingConfig, annotation_at, declared_fields, field_at
+from cdkd.config import TrainingConfig, annotation_at, field_at
+from cdkd.options import declared_fields
 
 COMPANIONS = {
     "distill.cca.adapter_side": {"distill.logit_alignment": "fully_connected"},

@@ -17,11 +17,13 @@ import pytest
 import torch
 from torch import nn
 
-from cdkd.config import ConfigError, TrainingConfig, resolve, semantic_mapping
+from cdkd.config import TrainingConfig, resolve
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import build_distiller, build_optimizers
 from cdkd.evaluation.cost import macs, parameter_count
 from cdkd.heads.table import build_pose_net
+from cdkd.identity import semantic_mapping
+from cdkd.options import ConfigError
 from tests.cdkd.distill.choices import CHOSEN, PAIRS, PATHS, SINGLE, choices_of, overrides_of
 from tests.cdkd.networks import simcc_net
 

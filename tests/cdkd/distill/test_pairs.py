@@ -5,10 +5,11 @@ import functools
 import pytest
 import torch
 
-from cdkd.config import ConfigError, TrainingConfig, resolve
+from cdkd.config import TrainingConfig, resolve
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import DistillerOutput, build_distiller, build_optimizers
 from cdkd.heads.table import build_pose_net
+from cdkd.options import ConfigError
 
 KEYPOINTS = 3
 

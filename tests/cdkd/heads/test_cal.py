@@ -5,12 +5,14 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from cdkd.config import CalConfig, ConfigError, resolve, semantic_mapping
+from cdkd.config import CalConfig, resolve
 from cdkd.heads.cal import CalCodec, OffsetHeatmaps, density_table, offset_fields
 from cdkd.heads.heatmap import gaussians
 from cdkd.heads.table import build_codec, build_pose_net
+from cdkd.identity import semantic_mapping
 from cdkd.models.pose import build_two_stream_backbone
 from cdkd.models.weights import WeightsError, load_backbone
+from cdkd.options import ConfigError
 from tests.cdkd.networks import plain_config
 
 CODEC = CalCodec(side=16, stride=4.0, sigma=1.0, options=CalConfig())

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from cdkd.config import ConfigError, resolve
+from cdkd.config import resolve
 from cdkd.heads.dark import DarkCodec, blurred, newton_step
 from cdkd.heads.heatmap import Heatmaps, gaussians
 from cdkd.heads.table import build_codec
+from cdkd.options import ConfigError
 from tests.cdkd.networks import plain_config
 
 CODEC = DarkCodec(side=16, sigma=1.0, shift_flipped=False)

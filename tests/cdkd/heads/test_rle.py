@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from cdkd.checkpoint import load_tensors
-from cdkd.config import ConfigError, resolve
+from cdkd.config import resolve
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import build_distiller, build_optimizers
 from cdkd.heads.rle import Regression, Regressor, RleCodec, RleHead, residual_likelihood_loss
 from cdkd.heads.table import build_codec
 from cdkd.models.real_nvp import RealNVP
+from cdkd.options import ConfigError
 from cdkd.training import train
 from tests.cdkd.models.test_real_nvp import bent_flow, identity_flow
 from tests.cdkd.networks import plain_config

@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from cdkd.attention import attention, attention_layers
-from cdkd.config import HEADS, ConfigError, TrainingConfig, declared_fields, resolve, semantic_mapping
+from cdkd.config import HEADS, TrainingConfig, resolve
 from cdkd.data.streams import torch_generator
 from cdkd.distill.distiller import build_distiller, build_optimizers
 from cdkd.engine import Diverged
 from cdkd.heads.table import KINDS, assemble_pose_net, build_codec, build_pose_net
+from cdkd.identity import semantic_mapping
 from cdkd.inference import evaluate_checkpoint
 from cdkd.keypoints import KEYPOINT_SETS
 from cdkd.models.head import Prediction
 from cdkd.models.pose import build_backbone
 from cdkd.models.weights import load_backbone
+from cdkd.options import ConfigError, declared_fields
 from cdkd.training import cost_of, train
 from tests.cdkd.networks import plain_config
 

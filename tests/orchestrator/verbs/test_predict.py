@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from cdkd.checkpoint import save_tensors
-from cdkd.config import resolve, to_mapping
+from cdkd.config import resolve
 from cdkd.data.splits import draw_once, load_splits
 from cdkd.inference import load_student
 from cdkd.keypoints import KEYPOINT_SETS
+from cdkd.options import to_mapping
 from orchestrator.cli import main
 from tests.cdkd.networks import simcc_net
 
