@@ -19,7 +19,7 @@ from orchestrator.history import History, TrialHistory
 from orchestrator.ledger import read_from
 from orchestrator.paths import StudyPaths
 from orchestrator.plan import TEACHER, Plan, SearchSpec, TrialSpec
-from orchestrator.reuse import finished_students
+from orchestrator.reuse import students
 from orchestrator.sampler import budget_of
 from orchestrator.teachers import TeacherStore
 
@@ -116,7 +116,7 @@ def _sources(plan: Plan, history: History, paths: StudyPaths) -> dict[str, str]:
     }
     elsewhere: dict[str, str] = {}
     for ledger in paths.other_ledgers():
-        elsewhere |= {name: source for name, (source, _) in finished_students(ledger, plan.fresh_since).items()}
+        elsewhere |= {name: source for name, (source, _) in students(ledger, plan.fresh_since).finished.items()}
     teachers = TeacherStore(paths)
     found = {spec.trial_id: "" for spec in plan.teachers if teachers.is_complete(spec.fingerprint)}
     for spec in (*plan.trials, *plan.reserve):

@@ -7,11 +7,10 @@ ledger and goes on. The pruner alone is asked before an epoch is written, so tha
 
 The order is teachers, then students whose teacher is trained, then what the sampler proposes. Work already
 done is not done again: a finished trial of this ledger is kept, a finished trial of another study with the
-same fingerprint is taken over, and a proposal that was evaluated before is answered from the ledger. A search trial
-that the study as it is now would not train the same way is superseded: it is left as it is and counts for nothing. The
-members
-of a population (orchestrator.population) are always trained: they leave at the end of every interval, and begin
-again once it is decided who goes on from whose state.
+same fingerprint is taken over (one that runs there is waited for), and a proposal that was evaluated before is answered
+from the ledger. A search trial that the study as it is now would not train the same way is superseded: it is left as it
+is and counts for nothing. The members of a population (orchestrator.population) are always trained: they leave at the
+end of every interval, and begin again once it is decided who goes on from whose state.
 """
 
 from __future__ import annotations
@@ -109,6 +108,7 @@ class Conductor:
         self._goals = Goals.of(plan.search, plan.metric)
         self._is_exhausted = False
         self._others = OtherStudies(paths.other_ledgers, plan.fresh_since)
+        self._awaited: set[str] = set()
         records = ledger.records()
         self.history = History.replay(records, is_running=False)
         self._superseded = superseded(plan, self.history, search_trials)
@@ -422,7 +422,7 @@ class Conductor:
             twin = twins[keys.FINISHED]
             self._take_over(spec, twin.reused_from or f"{self.plan.study}/{twin.spec.trial_id}", twin)
             return True
-        elsewhere = self._others.find(spec.fingerprint)
+        elsewhere = self._others.finished(spec.fingerprint)
         if elsewhere is not None:
             self._take_over(spec, *elsewhere)
             return True
@@ -555,9 +555,20 @@ class Conductor:
     def _is_ready(self, spec: TrialSpec) -> bool:
         if self._is_paused(spec):
             return False
-        if not self._is_member(spec) and any(twin.state == keys.RUNNING for twin in self._twins(spec)):
+        if not self._is_member(spec) and (self._has_running_twin(spec) or self._runs_elsewhere(spec)):
             return False  # its result will answer this one
         return not spec.teacher or self._teachers.is_complete(spec.teacher)
+
+    def _has_running_twin(self, spec: TrialSpec) -> bool:
+        return any(twin.state == keys.RUNNING for twin in self._twins(spec))
+
+    def _runs_elsewhere(self, spec: TrialSpec) -> bool:
+        """Whether another study trains the same now; it is said once for each trial that waits."""
+        place = self._others.running(spec.fingerprint)
+        if place and spec.trial_id not in self._awaited:
+            self._awaited.add(spec.trial_id)
+            logger.warning("%s waits: %s is the same training and runs now", spec.trial_id, place)
+        return bool(place)
 
     # A search by a population; what is decided is orchestrator.population's.
 

@@ -180,6 +180,30 @@ def test_what_another_study_finishes_meanwhile_is_not_trained_again(tmp_path: Pa
     assert here.history.trials["b-seed0"].reused_from == "meanwhile/b-seed0"
 
 
+def test_what_another_study_trains_now_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shared, own = student("a"), student("b")
+    there = open_conductor(make_plan(shared, study="meanwhile"), tmp_path)
+    job = there.on_started(shared)
+    here = open_conductor(make_plan(shared, own), tmp_path)
+    assert here.next_trial() == own
+    here.on_finished("b-seed0", here.on_started(own).attempt, {f"best/{METRIC.name}": 0.5})
+    assert [here.next_trial(), here.next_trial()] == [WAIT, WAIT]
+    assert caplog.messages == ["a-seed0 waits: meanwhile/a-seed0 is the same training and runs now"]
+    there.on_finished(job.trial_id, job.attempt, {f"best/{METRIC.name}": 0.5})
+    assert here.next_trial() is None
+    assert here.history.trials["a-seed0"].reused_from == "meanwhile/a-seed0"
+
+
+def test_what_a_dead_driver_was_training_is_not_waited_for(tmp_path: Path) -> None:
+    shared = student("a")
+    there = open_conductor(make_plan(shared, study="meanwhile"), tmp_path)
+    there.on_started(shared)
+    here = open_conductor(make_plan(shared), tmp_path)
+    assert here.next_trial() is WAIT
+    kill(there)
+    assert here.next_trial() == shared
+
+
 def test_a_trial_whose_worker_dies_goes_on_and_fails_after_the_fourth_death(tmp_path: Path) -> None:
     plan = make_plan(student("a"))
     conductor = open_conductor(plan, tmp_path)
@@ -292,8 +316,8 @@ def test_a_proposal_that_is_no_configuration_fails_and_the_search_goes_on(tmp_pa
 
 def test_twenty_studies_that_want_a_teacher_at_the_same_moment_train_it_once(tmp_path: Path) -> None:
     needed = teacher()
-    wanting = student("full", teacher=needed.fingerprint)
-    plans = [make_plan(wanting, teachers=(needed,), study=f"study-{number}") for number in range(20)]
+    wanting = [student("full", seed=number, teacher=needed.fingerprint) for number in range(20)]
+    plans = [make_plan(one, teachers=(needed,), study=f"study-{one.seed}") for one in wanting]
     studies = [open_conductor(plan, tmp_path) for plan in plans]
     ready = threading.Barrier(len(studies))
 
