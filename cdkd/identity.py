@@ -54,8 +54,8 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
     unused += _options_of_other_heads(config.head.kind)
     if config.cal.mask != "disc":
         unused += ["cal.radius"]
-    if config.train.decay != "step" and not config.trains_teacher:
-        unused += ["train.milestones", "train.gamma"]
+    if config.train.decay != "step":
+        unused += ["train.milestones"] if config.trains_teacher else ["train.milestones", "train.gamma"]
     if not config.needs_teacher:
         unused += ["teacher.", "distill.legacy_factor"]
     if not config.distill.sape.enabled:

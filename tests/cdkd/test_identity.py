@@ -88,6 +88,7 @@ FEATURES, LOGITS = "distill.feature_alignment", "distill.logit_alignment"
             for decay in ("cosine", "linear")
             for unread in ({"train.milestones": [3]}, {"train.gamma": 0.5})
         ),
+        ({"train.decay": "cosine"}, {"train.milestones": [3]}),  # a teacher that is trained has its own
     ],
 )
 def test_options_that_a_method_does_not_read_do_not_change_the_identity(
@@ -111,7 +112,7 @@ def test_options_that_a_method_does_not_read_do_not_change_the_identity(
         ({}, {LOGITS: "fully_connected"}),
         ({}, {"distill.etht.direction": "descend"}),
         ({}, {"train.decay": "cosine"}),
-        ({"train.decay": "cosine"}, {"train.milestones": [3]}),  # the teacher's step size falls there
+        ({"train.decay": "cosine"}, {"train.gamma": 0.5}),  # by which the teacher's step size falls
     ],
 )
 def test_options_that_a_method_reads_change_the_identity(method: dict[str, Any], read: dict[str, Any]) -> None:
