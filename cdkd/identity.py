@@ -23,6 +23,8 @@ def semantic_mapping(config: TrainingConfig) -> dict[str, Any]:
     flat["distill.sape.sau"] = config.uses_sau
     if config.distill.etht.ascends == config.distill.etht.ascends_by_itself:
         flat["distill.etht.direction"] = "auto"
+    if config.teacher.split_ratio == config.simcc.split_ratio:
+        flat["teacher.split_ratio"] = 0.0
     unused = _unused_sections(config)
     flat["schedule"] = _effective_steps(config, unused)
     return {

@@ -125,6 +125,13 @@ def test_a_direction_that_auto_would_take_too_does_not_change_the_identity(sched
     assert semantic_mapping(resolve(auto, {"distill.etht.direction": named})) == semantic_mapping(resolve(auto))
 
 
+def test_a_teachers_split_ratio_that_is_the_students_does_not_change_the_identity() -> None:
+    same, other = (resolve({"simcc.split_ratio": 2.0, "teacher.split_ratio": ratio}) for ratio in (2.0, 4.0))
+    plain = semantic_mapping(resolve({"simcc.split_ratio": 2.0}))
+    assert semantic_mapping(same) == plain != semantic_mapping(other)
+    assert same.teacher_split_ratio == 2.0
+
+
 def test_one_projector_has_no_unit_to_weigh_it() -> None:
     config = resolve({"distill.sape.projectors": 1})
     assert not config.uses_sau
