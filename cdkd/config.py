@@ -634,6 +634,7 @@ def _with_value(section: Any, path: str, value: float) -> Any:
 
 
 def in_order(schedule: Sequence[ScheduleStep]) -> list[ScheduleStep]:
+    """The steps by epoch, those of one epoch by their option."""
     return sorted(schedule, key=lambda step: (step.epoch, step.option))
 
 

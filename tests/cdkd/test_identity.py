@@ -9,6 +9,7 @@ import pytest
 from cdkd.config import HEADS, TrainingConfig, field_at, resolve
 from cdkd.identity import semantic_mapping
 from cdkd.options import declared_fields
+from tests.cdkd.schedules import ALPHA, BETA, scheduled
 
 PATHS = list(declared_fields(TrainingConfig))
 LEAVES = [path for path in PATHS if not any(other.startswith(path + ".") for other in PATHS)]
@@ -143,15 +144,6 @@ def test_one_projector_has_no_unit_to_weigh_it() -> None:
 def test_a_teacher_given_as_a_file_has_no_schedule_that_counts() -> None:
     given = {"teacher.checkpoint": "teacher.pt"}
     assert semantic_mapping(resolve(given, {"teacher.milestones": [0.5]})) == semantic_mapping(resolve(given))
-
-
-ALPHA, BETA = "distill.alpha", "distill.beta"
-
-
-def scheduled(*steps: tuple[int, str, float], **layer: object) -> TrainingConfig:
-    """A training of ten epochs with a schedule."""
-    listed = [{"epoch": epoch, "option": option, "value": value} for epoch, option, value in steps]
-    return resolve({"train.epochs": 10, "schedule": listed}, {path.replace("__", "."): v for path, v in layer.items()})
 
 
 def test_steps_that_change_nothing_are_not_part_of_the_identity() -> None:
