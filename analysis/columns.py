@@ -48,7 +48,8 @@ _COSTS = {
 COST_MEANINGS = {
     "converged_epoch": "the first whose validation score is within half a point of the training's best",
     "peak_memory_mb": "the device's, or the process's where it trains on the CPU, while it trains",
-    "adapter_params_m": "the distillation's own layers, trained and never deployed",
+    "epoch_seconds": "the mean over all epochs, each with its validation",
+    "adapter_params_m": "the distillation's own layers, trained or frozen, never deployed",
 }
 """Costs that a table's reader may take for something else: what they are."""
 

@@ -488,7 +488,7 @@ class TrainingConfig:
 
     @property
     def trains_teacher(self) -> bool:
-        """True when its teacher is trained, by the milestones (`for_teacher`), and not given as a file."""
+        """True when its teacher is trained (`for_teacher`), and not given as a file."""
         return self.needs_teacher and not self.teacher.checkpoint
 
     @property
@@ -531,9 +531,9 @@ class TrainingConfig:
     def for_teacher(self) -> TrainingConfig:
         """The configuration that trains this student's teacher: the same head at its size, without distillation.
 
-        A schedule is the student's, and so is `train.decay`: the teacher's step size falls at the milestones, so
-        that students which differ in it share a teacher. What the two share (the augmentation, say) the teacher has
-        as in epoch 1.
+        A schedule is the student's, and so is `train.decay`: the teacher's step size falls at `teacher.milestones`, by
+        `train.gamma`, so that students which differ in it share a teacher. What the two share (the augmentation, say)
+        the teacher has as in epoch 1.
         """
         return dataclasses.replace(
             self,
@@ -634,6 +634,7 @@ def _with_value(section: Any, path: str, value: float) -> Any:
 
 
 def in_order(schedule: Sequence[ScheduleStep]) -> list[ScheduleStep]:
+    """The steps by epoch, those of one epoch by their option."""
     return sorted(schedule, key=lambda step: (step.epoch, step.option))
 
 

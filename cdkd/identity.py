@@ -23,6 +23,8 @@ def semantic_mapping(config: TrainingConfig) -> dict[str, Any]:
     flat["distill.sape.sau"] = config.uses_sau
     if config.distill.etht.ascends == config.distill.etht.ascends_by_itself:
         flat["distill.etht.direction"] = "auto"
+    if config.teacher.split_ratio == config.simcc.split_ratio:
+        flat["teacher.split_ratio"] = 0.0
     unused = _unused_sections(config)
     flat["schedule"] = _effective_steps(config, unused)
     return {
@@ -54,8 +56,8 @@ def _unused_sections(config: TrainingConfig) -> tuple[str, ...]:
     unused += _options_of_other_heads(config.head.kind)
     if config.cal.mask != "disc":
         unused += ["cal.radius"]
-    if config.train.decay != "step" and not config.trains_teacher:
-        unused += ["train.milestones", "train.gamma"]
+    if config.train.decay != "step":
+        unused += ["train.milestones"] if config.trains_teacher else ["train.milestones", "train.gamma"]
     if not config.needs_teacher:
         unused += ["teacher.", "distill.legacy_factor"]
     if not config.distill.sape.enabled:

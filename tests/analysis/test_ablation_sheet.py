@@ -185,13 +185,14 @@ def test_the_paper_stands_beside_each_column_that_it_has(workbench: Workbench) -
 
 
 def test_a_cost_that_may_be_misread_is_explained(workbench: Workbench) -> None:
-    layout = {"columns": ["val/pckh@0.5", "converged_epoch", "params_m"]}
+    layout = {"columns": ["val/pckh@0.5", "converged_epoch", "epoch_seconds", "params_m"]}
     builder = workbench.study("explained-costs", specification_of("explained-costs", table=layout, seeds=[0]))
-    builder.trial("base", 0, best(0.5, converged_epoch=4.0))
+    builder.trial("base", 0, best(0.5, converged_epoch=4.0, epoch_seconds=2.0))
     remarks = sheet_of(workbench, "explained-costs").remarks
     said = [remark for remark in remarks if remark.startswith("Converged epoch: ")]
     assert len(said) == 1
     assert ("within half a point" in said[0]) == (CONVERGED == 0.005)
+    assert "Time per epoch: the mean over all epochs, each with its validation." in remarks
     assert not any(remark.startswith("Adapters") for remark in remarks)
 
 

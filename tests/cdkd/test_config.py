@@ -22,6 +22,7 @@ from cdkd.config import (
 )
 from cdkd.options import ConfigError, to_mapping
 from tests.cdkd.method_options import SECTION_12
+from tests.cdkd.schedules import ALPHA, BETA, TAU, scheduled
 
 SOURCE = {"annotations": "a.json", "images": "a"}
 
@@ -183,15 +184,6 @@ def test_the_teachers_schedule_is_its_own() -> None:
 
 def test_how_a_students_step_size_falls_leaves_the_teacher_as_it_is() -> None:
     assert resolve({"train.decay": "cosine"}).for_teacher() == resolve().for_teacher()
-
-
-ALPHA, BETA, TAU = "distill.alpha", "distill.beta", "distill.etht.init_tau"
-
-
-def scheduled(*steps: tuple[int, str, float], **layer: object) -> TrainingConfig:
-    """A training of ten epochs with a schedule."""
-    listed = [{"epoch": epoch, "option": option, "value": value} for epoch, option, value in steps]
-    return resolve({"train.epochs": 10, "schedule": listed}, {path.replace("__", "."): v for path, v in layer.items()})
 
 
 def test_a_schedule_holds_from_the_start_of_its_epochs_on() -> None:

@@ -9,6 +9,7 @@ import pytest
 from cdkd.config import HEADS, TrainingConfig, field_at, resolve
 from cdkd.identity import semantic_mapping
 from cdkd.options import declared_fields
+from tests.cdkd.schedules import ALPHA, BETA, scheduled
 
 PATHS = list(declared_fields(TrainingConfig))
 LEAVES = [path for path in PATHS if not any(other.startswith(path + ".") for other in PATHS)]
@@ -88,6 +89,7 @@ FEATURES, LOGITS = "distill.feature_alignment", "distill.logit_alignment"
             for decay in ("cosine", "linear")
             for unread in ({"train.milestones": [3]}, {"train.gamma": 0.5})
         ),
+        ({"train.decay": "cosine"}, {"train.milestones": [3]}),  # a teacher that is trained has its own
     ],
 )
 def test_options_that_a_method_does_not_read_do_not_change_the_identity(
@@ -111,7 +113,7 @@ def test_options_that_a_method_does_not_read_do_not_change_the_identity(
         ({}, {LOGITS: "fully_connected"}),
         ({}, {"distill.etht.direction": "descend"}),
         ({}, {"train.decay": "cosine"}),
-        ({"train.decay": "cosine"}, {"train.milestones": [3]}),  # the teacher's step size falls there
+        ({"train.decay": "cosine"}, {"train.gamma": 0.5}),  # by which the teacher's step size falls
     ],
 )
 def test_options_that_a_method_reads_change_the_identity(method: dict[str, Any], read: dict[str, Any]) -> None:
@@ -122,6 +124,13 @@ def test_options_that_a_method_reads_change_the_identity(method: dict[str, Any],
 def test_a_direction_that_auto_would_take_too_does_not_change_the_identity(schedule: str, named: str) -> None:
     auto = {"distill.etht.schedule": schedule}
     assert semantic_mapping(resolve(auto, {"distill.etht.direction": named})) == semantic_mapping(resolve(auto))
+
+
+def test_a_teachers_split_ratio_that_is_the_students_does_not_change_the_identity() -> None:
+    same, other = (resolve({"simcc.split_ratio": 2.0, "teacher.split_ratio": ratio}) for ratio in (2.0, 4.0))
+    plain = semantic_mapping(resolve({"simcc.split_ratio": 2.0}))
+    assert semantic_mapping(same) == plain != semantic_mapping(other)
+    assert same.teacher_split_ratio == 2.0
 
 
 def test_one_projector_has_no_unit_to_weigh_it() -> None:
@@ -135,15 +144,6 @@ def test_one_projector_has_no_unit_to_weigh_it() -> None:
 def test_a_teacher_given_as_a_file_has_no_schedule_that_counts() -> None:
     given = {"teacher.checkpoint": "teacher.pt"}
     assert semantic_mapping(resolve(given, {"teacher.milestones": [0.5]})) == semantic_mapping(resolve(given))
-
-
-ALPHA, BETA = "distill.alpha", "distill.beta"
-
-
-def scheduled(*steps: tuple[int, str, float], **layer: object) -> TrainingConfig:
-    """A training of ten epochs with a schedule."""
-    listed = [{"epoch": epoch, "option": option, "value": value} for epoch, option, value in steps]
-    return resolve({"train.epochs": 10, "schedule": listed}, {path.replace("__", "."): v for path, v in layer.items()})
 
 
 def test_steps_that_change_nothing_are_not_part_of_the_identity() -> None:

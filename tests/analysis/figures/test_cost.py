@@ -59,6 +59,17 @@ def test_each_table_of_the_paper_is_found() -> None:
     assert sorted(crowd["value"]) == [23.3, 23.7, 46.5, 47.0]
 
 
+@pytest.mark.parametrize(
+    ("metric", "methods"),
+    [
+        ("val/pckh@0.1", {"HRNet", "SimCC", "CDKD"}),
+        ("val/pckh@0.11", {"SimBase", "Dark", "CAL", "TokenPose", "PRTR"}),
+    ],
+)
+def test_the_papers_two_thresholds_of_one_column_stand_apart(metric: str, methods: set[str]) -> None:
+    assert set(paper_points(MPII, metric, {32})[1]["label"]) == methods
+
+
 def test_arms_of_equal_cost_are_no_figure_without_the_papers_points(workbench: Workbench) -> None:
     builder = workbench.study("equal", specification_of("equal"))
     for arm in ("base", "full"):
