@@ -260,15 +260,20 @@ def _remarks(table: AblationTable) -> Iterator[str]:
     yield from _difference_remarks(table)
     yield from _reference_remark(table)
     yield from _other_reference_remark(table)
-    for each in table.columns:
-        if each.stored in COST_MEANINGS:
-            yield f"{each.heading}: {COST_MEANINGS[each.stored]}."
+    yield from _cost_remarks(table)
     if table.protocol:
         yield f"Protocol: {table.protocol}."
     yield from table.protocol_notes
     yield from table.extent_notes
     if table.superseded:
         yield f"{table.superseded} older runs of the same arm and seed in the store are left out."
+
+
+def _cost_remarks(table: AblationTable) -> Iterator[str]:
+    """What the costs that may be taken for something else are."""
+    for each in table.columns:
+        if each.stored in COST_MEANINGS:
+            yield f"{each.heading}: {COST_MEANINGS[each.stored]}."
 
 
 def _merged_remarks(table: AblationTable) -> Iterator[str]:

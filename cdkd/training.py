@@ -203,8 +203,10 @@ class Training:
         while not should_stop and len(self.history) < self.config.train.epochs:
             metrics = self._one_epoch(model, len(self.history) + 1)
             should_stop = self._close_epoch(metrics)
+        if not self.history:
+            return {}
         if len(self.history) < self.config.train.epochs:
-            return self._summary()
+            return self._summary() | self._cost()
         return self._finish()
 
     def _resume(self) -> bool:
@@ -363,8 +365,6 @@ class Training:
         save_tensors(self.folder / name, state)
 
     def _summary(self) -> dict[str, float]:
-        if not self.history:
-            return {}
         summary = {"best/epoch": float(self.best_epoch), "final/epoch": float(len(self.history))}
         summary |= _scores_of("best/", self.history[self.best_epoch - 1])
         summary |= _scores_of("final/", self.history[-1])

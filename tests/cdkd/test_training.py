@@ -109,6 +109,9 @@ def test_stopping_and_resuming_gives_the_same_weights_as_going_through(
 ) -> None:
     stopped = train(tiny, Recorder(stop_after=1), folder=tmp_path, teacher_file=teacher_file)
     assert stopped["final/epoch"] == 1
+    finished = json.loads((whole[0] / "summary.json").read_text())["summary"]
+    costs = {"params_m", "gmacs", "teacher_params_m", "teacher_gmacs", "adapter_params_m", "adapter_gmacs"}
+    assert {name: stopped[name] for name in costs} == {name: finished[name] for name in costs}
     assert not (tmp_path / "summary.json").exists()
     again = Recorder()
     train(tiny, again, folder=tmp_path, teacher_file=teacher_file)
