@@ -18,6 +18,7 @@ _HEADINGS = {
     "distill.sape.kernels": "Kernels",
     "distill.sape.projectors": "Projectors",
     "distill.sape.projector": "Projector",
+    "distill.sape.extra_fc": "Extra FC",
     "distill.alpha": "α",
     "distill.beta": "β",
     "distill.etht.learn": "Learned",

@@ -74,11 +74,36 @@ def _lines(trials: pd.DataFrame) -> pd.DataFrame:
     trials = trials[trials[ENABLED] == "true"] if ENABLED in trials else trials
     names = [name for name in trials.columns if name.startswith(PARAMS) and not name.startswith(OPERATIONAL)]
     varying = [name for name in names if name != COUNT and trials[name].nunique(dropna=False) > 1]
-    settings = trials[varying].fillna("").agg(tuple, axis=1) if varying else pd.Series([()] * len(trials), trials.index)
-    lines = trials.assign(line=settings.map(str), projectors=trials[COUNT].astype(int))
+    lines = trials.assign(line=_texts(trials, varying), projectors=trials[COUNT].astype(int))
+    lines = _with_shared_starts(lines, [name for name in varying if name not in (SAU, EXTRA)])
     is_line = lines.groupby("line")["projectors"].transform("nunique") > 1
     lines = lines[is_line]
     return lines.assign(variant=[_variant(row, _named(lines, varying)) for _, row in lines.iterrows()])
+
+
+def _texts(trials: pd.DataFrame, names: list[str]) -> pd.Series:
+    """What trials with the same values of these options have in common."""
+    if not names:
+        return pd.Series("", trials.index)
+    return trials[names].fillna("").agg(tuple, axis=1).map(str)
+
+
+def _with_shared_starts(lines: pd.DataFrame, rest: list[str]) -> pd.DataFrame:
+    """One projector has nothing to weigh: such a training begins the line of every variant of the unit.
+
+    Args:
+        lines: trials with `line` and `projectors`.
+        rest: the options besides the unit's that vary; those of a line share them.
+    """
+    setting = _texts(lines, rest)
+    ones = lines["projectors"] == 1
+    starts = [lines]
+    for _, rows in lines[~ones].groupby("line"):
+        known = lines["line"] == rows["line"].iloc[0]
+        if not (ones & known).any():
+            unit = {name: rows[name].iloc[0] for name in ("line", SAU, EXTRA) if name in rows}
+            starts.append(lines[ones & (setting == setting[rows.index[0]])].assign(**unit))
+    return pd.concat(starts)
 
 
 def _named(lines: pd.DataFrame, varying: list[str]) -> list[str]:

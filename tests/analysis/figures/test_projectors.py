@@ -36,6 +36,18 @@ def test_the_baseline_stands_beside_them(found: Projectors) -> None:
     assert found.baseline == pytest.approx(70.5)
 
 
+def test_one_projector_begins_the_line_of_every_variant_that_has_none_of_its_own(workbench: Workbench) -> None:
+    builder = workbench.study("one-start", specification_of("one-start", table={"arms": [], "baseline": ""}))
+    for number, extra, alpha in ((1, "none", 1.0), (3, "none", 1.0), (3, "post_gap", 1.0), (3, "post_gap", 5.0)):
+        params = {"distill.sape.projectors": number, "distill.sape.extra_fc": extra, "distill.alpha": alpha}
+        builder.trial(f"{number}-{extra}-{alpha}", 0, {"best/val/pckh@0.5": number / 10}, params=params)
+    points = projectors.data(source(workbench, "one-start")).points
+    assert points.groupby("variant")["arm"].agg(list).to_dict() == {
+        "SAU": ["1-none-1.0", "3-none-1.0"],
+        "SAU + FC after pooling": ["1-none-1.0", "3-post_gap-1.0"],
+    }
+
+
 def test_what_else_differs_between_lines_is_named(workbench: Workbench) -> None:
     builder = workbench.study("two-alphas", specification_of("two-alphas", table={"arms": [], "baseline": ""}))
     for alpha in (1.0, 5.0):
