@@ -11,6 +11,7 @@ from cdkd.options import declared_fields
 COMPANIONS = {
     "distill.cca.adapter_side": {"distill.logit_alignment": "fully_connected"},
     "distill.logit_alignment": {"teacher.split_ratio": 1.0},
+    "distill.etht.direction=ascend": {"distill.etht.schedule": "official"},  # elsewhere `auto` says the same
     "distill.sape.feature=heads": {"head.kind": "cal", "distill.cca.enabled": False},
 }
 """What has to be set too for an option, or one choice of it, to be read and allowed (at `BASE`'s sizes)."""
