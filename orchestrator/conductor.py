@@ -7,10 +7,10 @@ ledger and goes on. The pruner alone is asked before an epoch is written, so tha
 
 The order is teachers, then students whose teacher is trained, then what the sampler proposes. Work already
 done is not done again: a finished trial of this ledger is kept, a finished trial of another study with the
-same fingerprint is taken over (one that runs there is waited for), and a proposal that was evaluated before is answered
-from the ledger. A search trial that the study as it is now would not train the same way is superseded: it is left as it
-is and counts for nothing. The members of a population (orchestrator.population) are always trained: they leave at the
-end of every interval, and begin again once it is decided who goes on from whose state.
+same fingerprint is taken over (an arm that runs there is waited for), and a proposal that was evaluated before is
+answered from the ledger. A search trial that the study as it is now would not train the same way is superseded: it is
+left as it is and counts for nothing. The members of a population (orchestrator.population) are always trained: they
+leave at the end of every interval, and begin again once it is decided who goes on from whose state.
 """
 
 from __future__ import annotations
@@ -563,8 +563,11 @@ class Conductor:
         return any(twin.state == keys.RUNNING for twin in self._twins(spec))
 
     def _runs_elsewhere(self, spec: TrialSpec) -> bool:
-        """Whether another study trains the same now; it is said once for each trial that waits."""
-        place = self._others.running(spec.fingerprint)
+        """Whether another study trains the same arm now; it is said once for each trial that waits.
+
+        Proposals do not wait: one that did would keep the sampler from the next for the length of that training.
+        """
+        place = self._others.running(spec.fingerprint) if spec.number < 0 else ""
         if place and spec.trial_id not in self._awaited:
             self._awaited.add(spec.trial_id)
             logger.warning("%s waits: %s is the same training and runs now", spec.trial_id, place)

@@ -73,8 +73,8 @@ class OtherStudies:
             if self._versions.get(ledger) == version:
                 continue
             self._versions[ledger] = version
-            before, now = self._students.get(ledger), students(ledger, self._since)
-            has_news |= (before.finished.keys() if before else set()) != now.finished.keys()
+            before, now = self._students.get(ledger, Students({}, {})), students(ledger, self._since)
+            has_news |= before.finished.keys() != now.finished.keys()
             self._students[ledger] = now
         return has_news
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -192,6 +193,15 @@ def test_what_another_study_trains_now_is_waited_for(tmp_path: Path, caplog: pyt
     there.on_finished(job.trial_id, job.attempt, {f"best/{METRIC.name}": 0.5})
     assert here.next_trial() is None
     assert here.history.trials["a-seed0"].reused_from == "meanwhile/a-seed0"
+
+
+def test_a_search_goes_on_while_another_study_trains_what_it_proposes(tmp_path: Path) -> None:
+    here = open_conductor(make_plan(search=learning_rates()), tmp_path)
+    proposed = here.next_trial()
+    assert isinstance(proposed, TrialSpec)
+    same = dataclasses.replace(proposed, trial_id="same-seed0", arm="same", number=-1)
+    open_conductor(make_plan(same, study="meanwhile"), tmp_path).on_started(same)
+    assert here.next_trial() == proposed
 
 
 def test_what_a_dead_driver_was_training_is_not_waited_for(tmp_path: Path) -> None:
