@@ -102,7 +102,6 @@ def _options_of_other_heads(kind: str) -> list[str]:
 OF_THE_TEACHERS_TRAINING = ("pretrained", "epochs", "batch_size", "learning_rate", "milestones", "seed")
 """Options of TeacherConfig that nothing reads where its weights are given."""
 
-
 SHARED_BY_FEATURE_ALIGNMENTS = ("enabled", "feature", "loss", "cosine", "eps", "detach_student", "trainable")
 """Options of SapeConfig that hold for every method of `distill.feature_alignment`."""
 

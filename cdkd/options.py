@@ -97,7 +97,12 @@ def declared_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
         found[item.name] = item
         annotation = type_hints(cls)[item.name]
         if is_dataclass(annotation):
-            found.update({f"{item.name}.{path}": nested for path, nested in declared_fields(annotation).items()})  # type: ignore[arg-type]
+            found.update(
+                {
+                    f"{item.name}.{path}": nested
+                    for path, nested in declared_fields(typing.cast(type, annotation)).items()
+                }
+            )
     return found
 
 
