@@ -97,12 +97,8 @@ def declared_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
         found[item.name] = item
         annotation = type_hints(cls)[item.name]
         if is_dataclass(annotation):
-            found.update(
-                {
-                    f"{item.name}.{path}": nested
-                    for path, nested in declared_fields(typing.cast(type, annotation)).items()
-                }
-            )
+            nested = declared_fields(typing.cast(type, annotation))
+            found.update({f"{item.name}.{path}": below for path, below in nested.items()})
     return found
 
 
